@@ -1,0 +1,248 @@
+"""What all gated cells share: weights, dropout, peepholes, configuration."""
+
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def check_units(units):
+    """Raise ValueError unless ``units`` is a positive integer."""
+    if isinstance(units, bool) or not isinstance(units, numbers.Integral) or units <= 0:
+        raise ValueError(f"units must be a positive integer, got {units!r}")
+
+
+def check_rates(**rates):
+    """Raise ValueError unless every keyword is a number in [0, 1)."""
+    for name, rate in rates.items():
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
+            raise ValueError(f"{name} must be a number in [0, 1), got {rate!r}")
+
+
+@keras.saving.register_keras_serializable(package="custom_layers")
+class GatedCell(keras.layers.SimpleRNNCell):
+    """Base of the gated cells: one time step, for ``keras.layers.RNN``.
+
+    A subclass names its gates and its states and writes its equations in `step`; everything else
+    is here. With ``G`` gates the weights are, as in ``keras.layers.LSTM``,
+    ``kernel (features, G·units)``, ``recurrent_kernel (units, G·units)`` and ``bias (G·units,)``,
+    in the order of `gates`, and then one vector ``peephole_g (units,)`` for every gate ``g`` of
+    ``peepholes``.
+
+    It derives from ``SimpleRNNCell`` because ``keras.layers.RNN`` prepares dropout masks only for
+    the cells of Keras; the equations of ``SimpleRNNCell`` are not used.
+
+    Class attributes:
+        gates: Names of the gates and of the candidate, in the order of the fused weights.
+        state_names: Names of the states, each ``(batch, units)``; the first is the output.
+        peephole_gates: The gates that may look at the cell state.
+
+    Args:
+        units: Positive integer, the size of the output and of each state.
+        activation: φ, the activation of candidate and output. Default ``"tanh"``.
+        recurrent_activation: σ, the activation of the gates. Default ``"sigmoid"``.
+        use_bias: Whether the gates have biases.
+        unit_forget_bias: Whether the biases of gate ``"f"`` start at 1.
+        peepholes: The gates that get a peephole: any subset of `peephole_gates`.
+        peephole_initializer: Initialiser of each peephole vector.
+        peephole_regularizer: Regulariser of each peephole vector.
+        peephole_constraint: Constraint on each peephole vector.
+        tied_dropout: With ``recurrent_dropout``, Keras draws one mask a gate, for inputs and states
+            alike. True draws one for all gates, which costs less: the tied weights of Gal &
+            Ghahramani (2016, arXiv 1512.05287).
+        **kwargs: ``kernel_initializer``, ``recurrent_initializer``, ``bias_initializer`` and their
+            regularisers and constraints, ``dropout``, ``recurrent_dropout``, ``seed``, ``dtype``,
+            ``name``, ``trainable``, as in ``keras.layers.LSTMCell``.
+
+    Call arguments:
+        inputs: ``(batch, features)``.
+        states: The states of the step before, each ``(batch, units)``.
+        training: Whether dropout is on.
+
+    Returns:
+        The output ``(batch, units)``, and the list of new states.
+
+    Raises:
+        ValueError: ``units`` is not a positive integer, a dropout lies outside [0, 1), or
+            ``peepholes`` is not a subset of `peephole_gates`.
+
+    Example: an LSTM without output gate (NOG in Greff et al. 2015, arXiv 1503.04069, section 3).
+
+    >>> import keras, numpy as np
+    >>> class NoOutputGateCell(GatedCell):
+    ...     gates = ("i", "f", "c")
+    ...     state_names = ("h", "c")
+    ...     def step(self, z, states):
+    ...         h, c = states
+    ...         i, f = self.recurrent_activation(z["i"]), self.recurrent_activation(z["f"])
+    ...         g = self.activation(z["c"])
+    ...         c = f * c + i * g
+    ...         return {"i": i, "f": f, "candidate": g, "c": c, "h": self.activation(c)}
+    >>> layer = keras.layers.RNN(NoOutputGateCell(4))
+    >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape)
+    (2, 4)
+    """
+
+    gates = ()
+    state_names = ("h",)
+    peephole_gates = ()
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        *,
+        unit_forget_bias=True,
+        peepholes=(),
+        peephole_initializer="zeros",
+        peephole_regularizer=None,
+        peephole_constraint=None,
+        tied_dropout=False,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        **kwargs,
+    ):
+        check_units(units)
+        check_rates(dropout=dropout, recurrent_dropout=recurrent_dropout)
+        super().__init__(
+            units,
+            activation=activation,
+            use_bias=use_bias,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            **kwargs,
+        )
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.unit_forget_bias = unit_forget_bias
+        self.peepholes = self._checked_peepholes(peepholes)
+        self.peephole_initializer = keras.initializers.get(peephole_initializer)
+        self.peephole_regularizer = keras.regularizers.get(peephole_regularizer)
+        self.peephole_constraint = keras.constraints.get(peephole_constraint)
+        self.tied_dropout = tied_dropout
+        if recurrent_dropout and not tied_dropout:
+            self.dropout_mask_count = len(self.gates)  # Keras then makes a list of masks
+        self.state_size = [self.units] * len(self.state_names)
+
+    def _checked_peepholes(self, peepholes):
+        chosen = list(peepholes) if isinstance(peepholes, (list, tuple, set, frozenset)) else None
+        if (
+            chosen is None
+            or len(set(chosen)) < len(chosen)
+            or not set(chosen) <= set(self.peephole_gates)
+        ):
+            allowed = ", ".join(map(repr, self.peephole_gates)) or "no gate"
+            raise ValueError(
+                f"peepholes must be a tuple of distinct gates out of {allowed}, got {peepholes!r}"
+            )
+        return tuple(gate for gate in self.peephole_gates if gate in chosen)
+
+    def build(self, input_shape):
+        """Create the weights for inputs of shape ``(batch, features)``."""
+        width = len(self.gates) * self.units
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], width),
+            name="kernel",
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, width),
+            name="recurrent_kernel",
+            initializer=self.recurrent_initializer,
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(width,),
+                name="bias",
+                initializer=self._initial_bias,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+        self.peephole_weights = {
+            gate: self.add_weight(
+                shape=(self.units,),
+                name=f"peephole_{gate}",
+                initializer=self.peephole_initializer,
+                regularizer=self.peephole_regularizer,
+                constraint=self.peephole_constraint,
+            )
+            for gate in self.peepholes
+        }
+
+    def _initial_bias(self, shape, dtype=None):
+        bias = self.bias_initializer(shape, dtype=dtype)
+        if not self.unit_forget_bias:
+            return bias
+        is_forget = np.repeat([gate == "f" for gate in self.gates], self.units)
+        return ops.where(is_forget, ops.ones_like(bias), bias)
+
+    def call(self, inputs, states, training=False):
+        """Take one step: see the class."""
+        values = self.trace(inputs, states, training=training)
+        return values["h"], [values[name] for name in self.state_names]
+
+    def trace(self, inputs, states, training=False):
+        """Take one step and return everything computed in it, by name, each ``(batch, units)``."""
+        z = self.preactivation(inputs, states[0], training)
+        return self.step(dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1))), states)
+
+    def preactivation(self, inputs, h, training=False):
+        """Return ``x W + h⁻ U + b``, all gates side by side: ``(batch, G·units)``."""
+        masks = h_masks = None
+        if training:
+            masks = self.get_dropout_mask(inputs)
+            h_masks = self.get_recurrent_dropout_mask(h)
+        z = _masked_product(inputs, masks, self.kernel)
+        z = z + _masked_product(h, h_masks, self.recurrent_kernel)
+        return z if self.bias is None else z + self.bias
+
+    def peephole(self, gate, c):
+        """Return ``p_gate ⊙ c``, or 0 where that gate has no peephole."""
+        return self.peephole_weights[gate] * c if gate in self.peepholes else 0.0
+
+    def step(self, z, states):
+        """Write the equations of one step here.
+
+        Args:
+            z: Dict from each name of `gates` to its pre-activation ``(batch, units)``.
+            states: The states of the step before, in the order of `state_names`.
+
+        Returns:
+            Dict of all gates, the ``"candidate"`` and the new states, by name.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement step(z, states)")
+
+    def get_initial_state(self, batch_size=None):
+        """Return zero states for ``batch_size`` sequences."""
+        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+
+    def get_config(self):
+        """Return the arguments of the constructor."""
+        return {
+            **super().get_config(),
+            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "unit_forget_bias": self.unit_forget_bias,
+            "peepholes": list(self.peepholes),
+            "peephole_initializer": keras.initializers.serialize(self.peephole_initializer),
+            "peephole_regularizer": keras.regularizers.serialize(self.peephole_regularizer),
+            "peephole_constraint": keras.constraints.serialize(self.peephole_constraint),
+            "tied_dropout": self.tied_dropout,
+        }
+
+
+def _masked_product(x, masks, weights):
+    """``x @ weights``, where ``masks`` may drop from ``x``: for all gates alike, or gate by gate."""
+    if masks is None:
+        return ops.matmul(x, weights)
+    if not isinstance(masks, list):
+        return ops.matmul(x * masks, weights)
+    columns = ops.split(weights, len(masks), axis=-1)
+    products = [ops.matmul(x * mask, column) for mask, column in zip(masks, columns)]
+    return ops.concatenate(products, axis=-1)

@@ -1,0 +1,114 @@
+"""The cells as plain NumPy loops, written from the papers alone. Imports no Keras.
+
+Each loop takes inputs ``x (batch, time, features)``, initial states, each ``(batch, units)``, and the
+weights by name, in Keras's layout; it returns the output of every step ``(batch, time, units)`` and the
+final states.
+"""
+
+import numpy as np
+
+
+def sigmoid(z):
+    """Logistic function."""
+    return 1 / (1 + np.exp(-z))
+
+
+def by_gate(weights, names):
+    """Cut the fused matrices into one W, U and b for each gate."""
+    count = len(names)
+    W = dict(zip(names, np.split(weights["kernel"], count, axis=1)))
+    U = dict(zip(names, np.split(weights["recurrent_kernel"], count, axis=1)))
+    b = dict(zip(names, np.split(weights["bias"], count)))
+    return W, U, b
+
+
+def peephole(x, states, weights):
+    """Gers & Schmidhuber 2000; a peephole that has no weights is absent."""
+    h, c = states
+    W, U, b = by_gate(weights, "ifco")
+    p_i, p_f, p_o = (weights.get(f"peephole_{gate}", 0) for gate in "ifo")
+    outputs = []
+    for t in range(x.shape[1]):
+        x_t = x[:, t]
+        input_gate = sigmoid(x_t @ W["i"] + h @ U["i"] + c * p_i + b["i"])
+        forget_gate = sigmoid(x_t @ W["f"] + h @ U["f"] + c * p_f + b["f"])
+        candidate = np.tanh(x_t @ W["c"] + h @ U["c"] + b["c"])
+        new_c = forget_gate * c + input_gate * candidate
+        output_gate = sigmoid(x_t @ W["o"] + h @ U["o"] + new_c * p_o + b["o"])
+        h, c = output_gate * np.tanh(new_c), new_c
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h, c]
+
+
+def coupled(x, states, weights):
+    """Greff et al. 2015, CIFG, with the forget gate's weights."""
+    h, c = states
+    W, U, b = by_gate(weights, "fco")
+    p_f, p_o = (weights.get(f"peephole_{gate}", 0) for gate in "fo")
+    outputs = []
+    for t in range(x.shape[1]):
+        x_t = x[:, t]
+        forget_gate = sigmoid(x_t @ W["f"] + h @ U["f"] + c * p_f + b["f"])
+        input_gate = 1 - forget_gate
+        candidate = np.tanh(x_t @ W["c"] + h @ U["c"] + b["c"])
+        new_c = forget_gate * c + input_gate * candidate
+        output_gate = sigmoid(x_t @ W["o"] + h @ U["o"] + new_c * p_o + b["o"])
+        h, c = output_gate * np.tanh(new_c), new_c
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h, c]
+
+
+def lstm(x, states, weights):
+    """Gers et al. 2000 ("Learning to Forget"): no peepholes."""
+    h, c = states
+    W, U, b = by_gate(weights, "ifco")
+    outputs = []
+    for t in range(x.shape[1]):
+        z = {gate: x[:, t] @ W[gate] + h @ U[gate] + b[gate] for gate in "ifco"}
+        c = sigmoid(z["f"]) * c + sigmoid(z["i"]) * np.tanh(z["c"])
+        h = sigmoid(z["o"]) * np.tanh(c)
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h, c]
+
+
+def gru(x, states, weights):
+    """Cho et al. 2014, first version (and cuDNN): the reset gate multiplies U h after the product."""
+    (h,) = states
+    count = 3
+    W_z, W_r, W_h = np.split(weights["kernel"], count, axis=1)
+    U_z, U_r, U_h = np.split(weights["recurrent_kernel"], count, axis=1)
+    (b_z, b_r, b_h), (b_uz, b_ur, b_uh) = (np.split(row, count) for row in weights["bias"])
+    outputs = []
+    for t in range(x.shape[1]):
+        x_t = x[:, t]
+        update = sigmoid(x_t @ W_z + b_z + h @ U_z + b_uz)
+        reset = sigmoid(x_t @ W_r + b_r + h @ U_r + b_ur)
+        candidate = np.tanh(x_t @ W_h + b_h + reset * (h @ U_h + b_uh))
+        h = update * h + (1 - update) * candidate
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h]
+
+
+def gru_cho(x, states, weights):
+    """Cho et al. 2014, third version: the reset gate multiplies h before the product."""
+    (h,) = states
+    count = 3
+    W_z, W_r, W_h = np.split(weights["kernel"], count, axis=1)
+    U_z, U_r, U_h = np.split(weights["recurrent_kernel"], count, axis=1)
+    b_z, b_r, b_h = np.split(weights["bias"], count)
+    outputs = []
+    for t in range(x.shape[1]):
+        x_t = x[:, t]
+        update = sigmoid(x_t @ W_z + h @ U_z + b_z)
+        reset = sigmoid(x_t @ W_r + h @ U_r + b_r)
+        h = update * h + (1 - update) * np.tanh(x_t @ W_h + (reset * h) @ U_h + b_h)
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h]
+
+
+REFERENCES = {
+    "lstm": lstm,
+    "peephole": peephole,
+    "coupled": coupled,
+    "gru": gru,
+}

@@ -1,0 +1,94 @@
+"""Wrong arguments raise ValueError that names the argument, the value and what is allowed."""
+
+import keras
+import numpy as np
+import pytest
+
+from custom_layers import CELLS, CoupledLSTM, CoupledLSTMCell, PeepholeLSTM, PeepholeLSTMCell
+
+OURS = [layer for layer in CELLS.values() if layer.__module__.startswith("custom_layers")]
+CLASSES = OURS + [layer.cell_class for layer in OURS]
+
+
+@pytest.mark.parametrize("make", CLASSES)
+@pytest.mark.parametrize("units", [0, -3, 2.5, "8", None, True])
+def test_units(make, units):
+    with pytest.raises(ValueError, match=rf"units must be a positive integer, got {units!r}"):
+        make(units)
+
+
+@pytest.mark.parametrize("make", CLASSES)
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "0.5", None])
+def test_dropout_rates(make, name, rate):
+    message = rf"{name} must be a number in \[0, 1\), got {rate!r}"
+    with pytest.raises(ValueError, match=message):
+        make(8, **{name: rate})
+
+
+@pytest.mark.parametrize("make", [PeepholeLSTM, PeepholeLSTMCell])
+@pytest.mark.parametrize("peepholes", [("c",), ("i", "x"), "ifo", ("i", "i"), None, True])
+def test_peepholes(make, peepholes):
+    with pytest.raises(ValueError, match="peepholes must be .* 'i', 'f', 'o', got") as raised:
+        make(8, peepholes=peepholes)
+    assert repr(peepholes) in str(raised.value)
+
+
+@pytest.mark.parametrize("make", [CoupledLSTM, CoupledLSTMCell])
+def test_coupled_has_no_input_gate(make):
+    with pytest.raises(ValueError, match=r"'f', 'o', got \('i',\)"):
+        make(8, peepholes=("i",))
+
+
+def test_peepholes_in_any_order_and_container():
+    for peepholes in (("o", "i"), ["i", "o"], {"o", "i"}):
+        assert PeepholeLSTMCell(8, peepholes=peepholes).peepholes == ("i", "o")
+
+
+@pytest.mark.parametrize("make", CLASSES)
+def test_unknown_argument(make):
+    with pytest.raises((TypeError, ValueError), match="speling"):
+        make(8, speling=1)
+
+
+@pytest.mark.parametrize("make", OURS)
+def test_input_of_wrong_rank(make):
+    with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
+        make(8)(np.ones((2, 5), "float32"))
+
+
+def test_unit_forget_bias():
+    for cell in (PeepholeLSTMCell(2), CoupledLSTMCell(2)):
+        cell.build((None, 3))
+        forget = [gate == "f" for gate in cell.gates for _ in range(2)]
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(cell.bias.value), forget)
+        plain = type(cell)(2, unit_forget_bias=False)
+        plain.build((None, 3))
+        assert not np.any(keras.ops.convert_to_numpy(plain.bias.value))
+
+
+def test_peephole_initializer_regularizer_constraint():
+    layer = PeepholeLSTM(
+        2,
+        peephole_initializer="ones",
+        peephole_regularizer=keras.regularizers.L2(0.5),
+        peephole_constraint="non_neg",
+    )
+    layer.build((None, None, 3))
+    peepholes = [weight for weight in layer.weights if weight.name.startswith("peephole")]
+    assert len(peepholes) == 3
+    assert all(isinstance(weight.constraint, keras.constraints.NonNeg) for weight in peepholes)
+    assert float(sum(layer.losses)) == pytest.approx(3 * 2 * 0.5)
+
+
+def test_tied_dropout_uses_one_mask_for_all_gates():
+    """With every gate's weights equal, equal masks make equal pre-activations."""
+    for tied in (True, False):
+        cell = CoupledLSTMCell(16, dropout=0.5, recurrent_dropout=0.5, seed=0, tied_dropout=tied)
+        cell.build((None, 8))
+        cell.set_weights([np.ones(weight.shape) for weight in cell.get_weights()])
+        x, h = np.ones((4, 8), "float32"), np.ones((4, 16), "float32")
+        cell.get_dropout_mask(x), cell.get_recurrent_dropout_mask(h)
+        z = keras.ops.convert_to_numpy(cell.preactivation(x, h, training=True))
+        gates = np.split(z, 3, axis=-1)
+        assert np.array_equal(gates[0], gates[1]) is tied
