@@ -7,6 +7,7 @@ import keras
 
 from custom_layers.coupled_lstm import CoupledLSTM, CoupledLSTMCell
 from custom_layers.gated_cell import GatedCell
+from custom_layers.kernel_report import kernel_report
 from custom_layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 
 #: Name of a cell -> the layer that runs it.
@@ -24,4 +25,5 @@ __all__ = [
     "GatedCell",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
+    "kernel_report",
 ]

@@ -34,7 +34,6 @@ class CoupledLSTMCell(GatedCell):
     the input gate's weights tied to the forget gate's, with the opposite sign.
 
     Example:
-
     >>> import keras, numpy as np
     >>> layer = keras.layers.RNN(CoupledLSTMCell(4))
     >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape)
@@ -79,7 +78,6 @@ class CoupledLSTM(RecurrentLayer):
     weights.
 
     Example:
-
     >>> import numpy as np
     >>> tuple(CoupledLSTM(4, return_sequences=True)(np.ones((2, 5, 3), "float32")).shape)
     (2, 5, 4)

@@ -33,7 +33,6 @@ class PeepholeLSTMCell(GatedCell):
     that cell, with the same weights in the same order.
 
     Example:
-
     >>> import keras, numpy as np
     >>> layer = keras.layers.RNN(PeepholeLSTMCell(4, peepholes=("f",)))
     >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape)
@@ -82,7 +81,6 @@ class PeepholeLSTM(RecurrentLayer):
     runs it step by step.
 
     Example:
-
     >>> import numpy as np
     >>> tuple(PeepholeLSTM(4, return_sequences=True)(np.ones((2, 5, 3), "float32")).shape)
     (2, 5, 4)

@@ -95,6 +95,4 @@ def gradients(layer, x, states, seeds):
     else:
         loss(layer(x, initial_state=states)).backward()
         values = [weight.value.grad for weight in weights]
-    return {
-        weight.name: keras.ops.convert_to_numpy(value) for weight, value in zip(weights, values)
-    }
+    return {weight.name: keras.ops.convert_to_numpy(value) for weight, value in zip(weights, values)}

@@ -140,9 +140,7 @@ def test_coupled_is_lstm_with_tied_weights(rng):
     """1 − σ(z) = σ(−z): the input gate's weights are the forget gate's, negated."""
     coupled = random_layer(CoupledLSTM, 4, 5, rng)
     tied = random_layer(keras.layers.LSTM, 4, 5, rng)
-    tied.set_weights(
-        [np.concatenate([-w[..., :4], w], axis=-1) for w in coupled.get_weights()]
-    )
+    tied.set_weights([np.concatenate([-w[..., :4], w], axis=-1) for w in coupled.get_weights()])
     x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
     states = random_states(coupled, 3, rng)
     assert_close(run(coupled, x, states)[0], run(tied, x, states)[0], 1e-6)

@@ -1,0 +1,21 @@
+"""The article's two programs: ``python -m recipes.mnist`` and ``python -m recipes.imdb``."""
+
+import importlib
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach us as exceptions
+
+
+def _import_quietly(name):
+    """Import a module whose libraries write to standard error before they can be told not to."""
+    standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        importlib.import_module(name)
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+        os.close(nowhere)
+
+
+_import_quietly("tensorflow")

@@ -1,0 +1,78 @@
+"""A frozen dataclass becomes the flags of a program; user errors become one line and status 2."""
+
+import argparse
+import dataclasses
+import sys
+
+
+class UserError(Exception):
+    """Something that the user can mend: shown as one line, without a traceback."""
+
+
+def option(default, help, choices=None):
+    """Make a dataclass field that explains itself in ``--help``."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+def parse(presets, description, arguments):
+    """Return the chosen preset's configuration, changed by the other flags.
+
+    Args:
+        presets: Dict from name to configuration; the first is the default.
+        description: What ``--help`` says first.
+        arguments: The command line, without the program's name.
+
+    Returns:
+        A configuration of the presets' class. Its field ``preset`` is the name.
+    """
+    default = next(iter(presets))
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument(
+        "--preset",
+        choices=presets,
+        default=default,
+        help=f"the program to run (default: {default})",
+    )
+    for field in dataclasses.fields(presets[default]):
+        if field.name == "preset":
+            continue
+        defaults = {name: getattr(preset, field.name) for name, preset in presets.items()}
+        shown = "; ".join(f"{name}: {value!r}" for name, value in defaults.items())
+        if len(set(defaults.values())) == 1:
+            shown = repr(defaults[default])
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=field.type,
+            choices=field.metadata["choices"],
+            default=None,
+            metavar=None if field.metadata["choices"] else field.type.__name__.upper(),
+            help=f"{field.metadata['help']} (default: {shown})".replace("%", "%%"),
+        )
+    chosen = vars(parser.parse_args(arguments))
+    preset = presets[chosen["preset"]]
+    return dataclasses.replace(preset, **{k: v for k, v in chosen.items() if v is not None})
+
+
+def check_at_least(config, **minimums):
+    """Raise UserError unless each named field of ``config`` is at least its minimum."""
+    for name, minimum in minimums.items():
+        value = getattr(config, name)
+        if not value >= minimum:
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} must be at least {minimum}, got {value!r}")
+
+
+def check_above_zero(config, name):
+    """Raise UserError unless the named field of ``config`` is above 0 and finite."""
+    value = getattr(config, name)
+    if not 0 < value < float("inf"):
+        raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value!r}")
+
+
+def run(main):
+    """Call ``main`` with the command line and exit with its status; 2 after a UserError."""
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,175 @@
+"""IMDB: a recurrent network reads film reviews and tells good from bad.
+
+``python -m recipes.imdb --preset classic`` is the article's program; ``modern``, the default, is how
+one would write it today.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from recipes import report
+from recipes.command_line import UserError, check_above_zero, check_at_least, option, parse, run
+from recipes.datasets import load_imdb
+from recipes.training import (
+    RECURRENT,
+    Config,
+    announce,
+    finish,
+    fit,
+    make_folder,
+    prepare,
+    split_validation,
+    total_steps,
+)
+
+SEGMENT = 25  # words that the modern preset's network reads in one go
+
+
+@dataclasses.dataclass(frozen=True)
+class ImdbConfig(Config):
+    """The choices of this program."""
+
+    vocabulary: int = option(20_000, "words known, the most frequent ones")
+    words: int = option(400, "words read of a review, the last ones")
+    embedding: int = option(64, "size of a word's vector")
+    learning_rate: float = option(2e-3, "step size of the optimiser, at its peak")
+
+    def check(self):
+        """Raise UserError for values that mean nothing."""
+        super().check()
+        check_at_least(self, vocabulary=3, words=1, embedding=1)
+        check_above_zero(self, "learning_rate")
+        if self.preset == "modern" and self.words % SEGMENT:
+            raise UserError(f"--words must be a multiple of {SEGMENT}, got {self.words}")
+
+
+PRESETS = {
+    "modern": ImdbConfig("modern", units=48, epochs=4, batch=64),
+    "classic": ImdbConfig(
+        "classic",
+        units=100,
+        epochs=7,
+        batch=64,
+        vocabulary=5000,
+        words=80,
+        embedding=32,
+        learning_rate=0.001,
+    ),
+}
+
+
+def make_tokenizer(texts, vocabulary, length):
+    """Return the model from texts ``()`` to word numbers ``(length,)``: 0 pads, 1 is unknown.
+
+    The LAST ``length`` words are kept, padded on the right, where cuDNN wants the padding; an empty
+    text becomes one unknown word, since cuDNN cannot take a fully masked sequence.
+
+    Args:
+        texts: The texts whose words are counted: the training split alone.
+        vocabulary: How many words to know.
+        length: How many words to keep.
+    """
+    vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
+    vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
+    text = keras.Input((), dtype="string", name="text")
+    numbers = vectorize(text)
+    count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
+    kept = ops.maximum(count - length, 0) + np.arange(length, dtype="int32")
+    numbers = ops.take_along_axis(ops.pad(numbers, [[0, 0], [0, length]]), kept, axis=1)
+    at_least_one = np.eye(1, length, dtype="int32")[0]
+    return keras.Model(text, ops.maximum(ops.cast(numbers, "int32"), at_least_one), name="tokenizer")
+
+
+def make_classic(config):
+    """Return the article's network: word numbers ``(words,)`` in, probability of a good review out."""
+    numbers = keras.Input((config.words,), dtype="int32", name="words")
+    vectors = keras.layers.Embedding(config.vocabulary, config.embedding, mask_zero=True)(numbers)
+    # Keras 1 dropped whole words' vectors; noise_shape does so.
+    vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
+    recurrent = RECURRENT[config.cell](config.units, dropout=0.2, recurrent_dropout=0.2)
+    probability = keras.layers.Dense(1, "sigmoid")(recurrent(vectors))
+    model = keras.Model(numbers, probability, name="classic")
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def make_modern(config, steps):
+    """Return today's network: word numbers ``(words,)`` in, probability of a good review out.
+
+    The review is cut into segments of 25 words, which the recurrent layer reads side by side, as a
+    larger batch; maximum and mean of its outputs over all words decide, with the mean word vector.
+    """
+    numbers = keras.Input((config.words,), dtype="int32", name="words")
+    is_word = ops.expand_dims(ops.cast(ops.not_equal(numbers, 0), "float32"), -1)
+    count = ops.sum(is_word, axis=1)
+    vectors = keras.layers.Embedding(config.vocabulary, config.embedding)(numbers)
+    vectors = keras.layers.Dropout(0.3, noise_shape=(None, config.words, 1))(vectors)
+    vectors = keras.layers.SpatialDropout1D(0.2)(vectors) * is_word
+    recurrent = RECURRENT[config.cell](config.units, return_sequences=True)
+    segments = ops.reshape(vectors, (-1, SEGMENT, config.embedding))
+    outputs = keras.layers.Bidirectional(recurrent)(segments)
+    outputs = ops.reshape(outputs, (-1, config.words, 2 * config.units))
+    features = [
+        ops.max(outputs * is_word - 2 * (1 - is_word), axis=1),
+        ops.sum(outputs * is_word, axis=1) / count,
+        ops.sum(vectors, axis=1) / count,
+    ]
+    features = keras.layers.Dropout(0.4)(ops.concatenate(features, axis=-1))
+    probability = keras.layers.Dense(1, "sigmoid")(features)
+    model = keras.Model(numbers, probability, name="modern")
+    warmup = max(1, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.1 * config.learning_rate,
+        max(1, steps - warmup),
+        alpha=0.02,
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=1.0)
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=0.1)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def main(arguments):
+    """Train, test and write the run's folder; return the exit status."""
+    config = parse(PRESETS, __doc__, arguments)
+    config.check()
+    prepare(config)
+    dataset = load_imdb(config.data)
+    if dataset.sample_warning:
+        print(dataset.sample_warning)
+    texts, validation_texts = split_validation(dataset.train, len(dataset.train[1]) // 10)
+    tokenizer = make_tokenizer(texts[0], config.vocabulary, config.words)
+    train, validation, test = (
+        (tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[:, None])
+        for texts, labels in (texts, validation_texts, dataset.test)
+    )
+    steps = total_steps(config, len(train[1]))
+    model = make_classic(config) if config.preset == "classic" else make_modern(config, steps)
+    text = keras.Input((), dtype="string", name="text")
+    reader = keras.Model(text, model(tokenizer(text)), name="imdb")
+    sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(test[1])}
+    announce(config, dataset, sizes, model)
+    folder = make_folder("imdb", config)
+
+    results = fit(
+        model,
+        config,
+        train,
+        validation,
+        folder,
+        save=lambda: report.save_model(folder / "model.keras", reader),
+    )
+    probabilities = model.predict(test[0], batch_size=500, verbose=0)
+    results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
+    return finish(config, dataset, model, folder, results)
+
+
+if __name__ == "__main__":
+    run(main)

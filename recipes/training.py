@@ -1,0 +1,233 @@
+"""What both programs share: cells, run folders, batches, and training that keeps the best epoch."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from custom_layers import CELLS, kernel_report
+from recipes import report
+from recipes.command_line import UserError, check_at_least, option
+from recipes.datasets import SOURCES
+
+RECURRENT = {
+    **CELLS,
+    "gru-cho": functools.partial(keras.layers.GRU, reset_after=False),
+    "simple-rnn": keras.layers.SimpleRNN,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The choices that both programs offer."""
+
+    preset: str
+    cell: str = option("lstm", "the recurrent cell", choices=tuple(RECURRENT))
+    units: int = option(128, "units of the recurrent layer")
+    epochs: int = option(0, "passes over the training data; 0: no limit")
+    steps: int = option(0, "training steps; 0: no limit")
+    save_every: int = option(0, "steps between two validations; 0: once a pass")
+    batch: int = option(128, "examples in a batch")
+    seed: int = option(1, "seed of weights, order of the data and dropout")
+    data: str = option(
+        "auto",
+        "full: the real data; sample: the built-in sample; auto: real, else sample",
+        choices=SOURCES,
+    )
+    name: str = option("", "name of the run's folder; empty: cell-preset-seed")
+    runs: str = option("runs", "folder of all runs")
+    target: float = option(0.0, "exit with status 1 below this test accuracy")
+
+    def check(self):
+        """Raise UserError for values that mean nothing."""
+        check_at_least(self, units=1, epochs=0, steps=0, save_every=0, batch=1, seed=0, target=0.0)
+        if not self.epochs and not self.steps:
+            raise UserError("--epochs and --steps are both 0: training would never end")
+        if self.target > 1:
+            raise UserError(f"--target must be at most 1, got {self.target!r}")
+        if pathlib.PurePath(self.name).name != self.name:
+            raise UserError(f"--name must be the name of a folder, not a path, got {self.name!r}")
+
+
+def prepare(config):
+    """Seed everything; give TensorFlow threads so that independent small products run side by side."""
+    keras.utils.set_random_seed(config.seed)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+
+
+def make_folder(recipe, config):
+    """Create the run's folder, never an existing one, and return its path."""
+    parent = pathlib.Path(config.runs) / recipe
+    wanted = config.name or f"{config.cell}-{config.preset}-{config.seed}"
+    names = [wanted] if config.name else [wanted, *(f"{wanted}-{n}" for n in range(2, 1000))]
+    for name in names:
+        try:
+            (parent / name).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot create {parent / name}: {error.strerror}") from error
+        return parent / name
+    raise UserError(f"the run {parent / names[-1]} exists: choose another --name")
+
+
+def split_validation(data, size):
+    """Cut the last ``size`` examples off: return the rest and these."""
+    inputs, labels = data
+    return (inputs[:-size], labels[:-size]), (inputs[-size:], labels[-size:])
+
+
+def make_batches(data, config, change=None):
+    """Return an endless stream of batches: one shuffled pass after another, batches always full.
+
+    The stream is a function of the seed and the position alone.
+
+    Args:
+        data: Inputs and labels, two arrays.
+        config: Gives ``batch`` and ``seed``.
+        change: Called with a batch of inputs and a seed of two integers; returns the inputs to use.
+    """
+    inputs, labels = (tf.constant(array) for array in data)
+
+    def one_pass(number):
+        order = tf.range(tf.shape(labels)[0])
+        order = tf.random.experimental.stateless_shuffle(order, seed=[config.seed, number])
+        return tf.data.Dataset.from_tensor_slices(order)
+
+    def take(step, indices):
+        batch = tf.gather(inputs, indices)
+        if change is not None:
+            batch = change(batch, [config.seed, step])
+        return batch, tf.gather(labels, indices)
+
+    passes = tf.data.Dataset.range(np.iinfo("int64").max).flat_map(one_pass)
+    batches = passes.batch(config.batch, drop_remainder=True).enumerate()
+    return batches.map(take).prefetch(2)
+
+
+def total_steps(config, examples):
+    """Return how many steps training takes: by epochs or by steps, whichever ends first.
+
+    Raises:
+        UserError: The examples do not fill one batch.
+    """
+    if config.batch > examples:
+        raise UserError(f"--batch must be at most the {examples} training examples, got {config.batch}")
+    a_pass = -(-examples // config.batch)
+    limits = [config.epochs * a_pass, config.steps]
+    return min(limit for limit in limits if limit)
+
+
+def kernel(model):
+    """Return in one line which kernel the model's recurrent layers use on this device, and why."""
+    device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+    kernels = {layer[device] for layer in kernel_report(model).values()}
+    return ", ".join(sorted(kernels))
+
+
+def announce(config, dataset, sizes, model):
+    """Print where the program runs, on which data, and with what model."""
+    print(f"Device:  {report.device_name()}, backend {keras.backend.backend()}")
+    print(f"Data:    {dataset.description}")
+    print(f"         {sizes['train']:,} train, {sizes['validation']:,} validate, {sizes['test']:,} test")
+    print(f"Cell:    {config.cell}, {config.units} units; {model.count_params():,} parameters")
+    print(f"Kernel:  {kernel(model)}", flush=True)
+
+
+class Keeper(keras.callbacks.Callback):
+    """Ends training after ``steps``, writes ``history.csv``, and keeps the best epoch's weights."""
+
+    def __init__(self, folder, steps, save):
+        super().__init__()
+        self.folder, self.steps, self.save = folder, steps, save
+        self.rows, self.step = [], 0
+        self.best, self.best_weights = -1.0, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count the step; stop after the last."""
+        self.step += 1
+        if self.step >= self.steps:
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Add a row to the history; keep the weights if they are the best so far."""
+        row = {"epoch": epoch + 1, "step": self.step, **logs}
+        self.rows.append({**row, "seconds": round(time.perf_counter() - self.started, 3)})
+        report.write_history(self.folder / "history.csv", self.rows)
+        if logs["val_accuracy"] > self.best:
+            self.best, self.best_weights = logs["val_accuracy"], self.model.get_weights()
+            self.save()
+
+
+def fit(model, config, data, validation, folder, save, change=None, callbacks=()):
+    """Train a compiled model, keep its best epoch by validation, and return what happened.
+
+    Args:
+        model: The model; it ends with the weights of its best epoch.
+        config: The run's configuration.
+        data: Training inputs and labels.
+        validation: Validation inputs and labels.
+        folder: Where ``history.csv`` goes.
+        save: Called whenever the model is the best so far.
+        change: See `make_batches`.
+        callbacks: More Keras callbacks.
+
+    Returns:
+        Dict of ``steps``, ``fit_seconds`` and ``validation_accuracy``.
+    """
+    steps = total_steps(config, len(data[1]))
+    interval = config.save_every or -(-len(data[1]) // config.batch)
+    keeper = Keeper(folder, steps, save)
+    started = time.perf_counter()
+    model.fit(
+        make_batches(data, config, change),
+        epochs=-(-steps // interval),
+        steps_per_epoch=min(interval, steps),
+        shuffle=False,  # the stream of batches is shuffled already
+        validation_data=validation,
+        validation_batch_size=500,
+        callbacks=[keeper, *callbacks],
+    )
+    seconds = time.perf_counter() - started
+    model.set_weights(keeper.best_weights)
+    return {"steps": keeper.step, "fit_seconds": seconds, "validation_accuracy": keeper.best}
+
+
+def finish(config, dataset, model, folder, results):
+    """Write ``metrics.json``, say what came out, and return the program's exit status."""
+    metrics = {
+        **results,
+        "data": dataset.source,
+        "data_description": dataset.description,
+        "cell": config.cell,
+        "preset": config.preset,
+        "parameters": model.count_params(),
+        "recurrent_kernel": kernel(model),
+        "config": dataclasses.asdict(config),
+        "versions": report.versions(),
+        "device": report.device_name(),
+    }
+    report.write_json(folder / "metrics.json", metrics)
+    accuracy = results["test_accuracy"]
+    print(
+        f"Test accuracy: {accuracy:.4f}, after {results['steps']:,} steps in "
+        f"{results['fit_seconds']:.0f} s; validation {results['validation_accuracy']:.4f}."
+    )
+    print(f"Run folder: {folder}")
+    if dataset.sample_warning:
+        print(dataset.sample_warning)
+    if accuracy < config.target:
+        print(f"The test accuracy {accuracy:.4f} is below the target {config.target}.")
+        return 1
+    return 0

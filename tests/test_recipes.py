@@ -1,0 +1,235 @@
+"""Both programs, on their samples: what they print, leave behind, and refuse."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from recipes import imdb, mnist, report
+from recipes.command_line import UserError
+from recipes.training import RECURRENT, total_steps
+
+ROOT = pathlib.Path(__file__).parent.parent
+PROGRAMS = {"mnist": mnist, "imdb": imdb}
+SMALL = {
+    "mnist": ["--data", "sample", "--epochs", "1", "--units", "16"],
+    "imdb": ["--data", "sample", "--steps", "3", "--epochs", "1", "--units", "16"],
+}
+KEYS = {
+    "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell", "preset",
+    "parameters", "recurrent_kernel", "config", "versions", "device",
+}  # fmt: skip
+
+
+def train(recipe, runs, *arguments):
+    """Run a program in this process; return its exit status and its metrics."""
+    status = PROGRAMS[recipe].main([*SMALL[recipe], "--runs", str(runs), "--name", "run", *arguments])
+    return status, json.loads((runs / recipe / "run" / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+@pytest.mark.parametrize("preset", ["classic", "modern"])
+def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
+    status, metrics = train(recipe, tmp_path, "--preset", preset)
+    assert status == 0
+    assert metrics.keys() >= KEYS
+    assert ("test_accuracy_first_128" in metrics) == (recipe == "mnist" and preset == "classic")
+    assert metrics["data"] == "sample"
+    assert metrics["preset"] == preset
+    folder = tmp_path / recipe / "run"
+    assert {path.name for path in folder.iterdir()} >= {
+        "model.keras",
+        "history.csv",
+        "metrics.json",
+    }
+    assert not list(folder.glob("unfinished-*"))
+    with open(folder / "history.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert int(rows[-1]["step"]) == metrics["steps"]
+    assert max(float(row["val_accuracy"]) for row in rows) == metrics["validation_accuracy"]
+
+    printed = capsys.readouterr().out
+    first = printed[: printed.index("Kernel:")]
+    assert "WARNING: this is" in first
+    for word in ("Device:", "backend tensorflow", "train", "validate", "test", "parameters"):
+        assert word in first
+    assert printed.rstrip().endswith("do not compare with the real data's.")
+
+
+LOAD = """
+import sys, json, keras, numpy as np, tensorflow as tf, custom_layers
+model = keras.saving.load_model(sys.argv[1])
+x = tf.constant(json.load(sys.stdin))
+print(json.dumps(np.asarray(model.predict(x, verbose=0)).tolist()))
+"""
+
+
+def predict_elsewhere(model, x):
+    """Load a model in a new process and predict with it."""
+    command = [sys.executable, "-c", LOAD, str(model)]
+    result = subprocess.run(
+        command, cwd=ROOT, input=json.dumps(x), text=True, capture_output=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return np.array(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_mnist_model_loads_in_another_process(tmp_path):
+    train("mnist", tmp_path, "--cell", "peephole")
+    images = np.random.default_rng(0).uniform(size=(3, 28, 28)).astype("float32")
+    path = tmp_path / "mnist" / "run" / "model.keras"
+    here = keras.saving.load_model(path).predict(images, verbose=0)
+    np.testing.assert_allclose(predict_elsewhere(path, images.tolist()), here, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["classic", "modern"])
+def test_imdb_model_takes_any_text(preset, tmp_path):
+    """Also an empty one, one without a known word, and one of very many words."""
+    train("imdb", tmp_path, "--preset", preset, "--cell", "coupled")
+    texts = ["", "zzz qqq", "the plot was superb , not dull .", "what a film " * 1000, "\n"]
+    probabilities = predict_elsewhere(tmp_path / "imdb" / "run" / "model.keras", texts)
+    assert probabilities.shape == (5, 1)
+    assert np.all((probabilities > 0) & (probabilities < 1))
+
+
+def test_tokenizer_keeps_the_last_words_and_pads_on_the_right():
+    tokenizer = imdb.make_tokenizer([b"a b c d e f g h"], 20, 3)
+    vocabulary = tokenizer.get_layer("vectorize").get_vocabulary()
+
+    def words(*texts):
+        import tensorflow as tf
+
+        numbers = tokenizer.predict(tf.constant(texts), verbose=0)
+        return [[vocabulary[number] for number in row] for row in numbers]
+
+    assert words("a b c d e", "A, b!", "", "zzz") == [
+        ["c", "d", "e"],
+        ["a", "b", ""],
+        ["[UNK]", "", ""],
+        ["[UNK]", "", ""],
+    ]
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+def test_same_seed_same_figures(recipe, tmp_path):
+    figures = []
+    for number, seed in enumerate(["5", "5", "6"]):
+        _, metrics = train(recipe, tmp_path / str(number), "--seed", seed)
+        with open(tmp_path / str(number) / recipe / "run" / "history.csv") as file:
+            loss = [row["loss"] for row in csv.DictReader(file)]
+        figures.append((loss, metrics["test_accuracy"], metrics["validation_accuracy"]))
+    assert figures[0] == figures[1] != figures[2]
+
+
+@pytest.mark.parametrize("cell", RECURRENT)
+def test_every_cell_in_both_recipes(cell, tmp_path):
+    for recipe in PROGRAMS:
+        status, metrics = train(recipe, tmp_path, "--cell", cell, "--steps", "2")
+        assert status == 0
+        assert metrics["cell"] == cell
+        assert metrics["steps"] == 2
+
+
+def test_target(tmp_path, capsys):
+    status, metrics = train("mnist", tmp_path, "--target", "0.999", "--steps", "2")
+    assert status == 1
+    assert metrics["test_accuracy"] < 0.999
+    assert "below the target 0.999" in capsys.readouterr().out
+
+
+def test_mnist_sample_is_learnt(tmp_path):
+    _, metrics = train("mnist", tmp_path, "--epochs", "20", "--batch", "32", "--units", "32")
+    assert metrics["test_accuracy"] > 0.85
+
+
+def test_a_run_never_uses_an_existing_folder(tmp_path):
+    arguments = [*SMALL["mnist"], "--steps", "1", "--runs", str(tmp_path)]
+    for _ in range(2):
+        mnist.main(arguments)
+    assert {path.name for path in (tmp_path / "mnist").iterdir()} == {
+        "lstm-modern-1", "lstm-modern-1-2"
+    }  # fmt: skip
+    with pytest.raises(UserError, match="lstm-modern-1 exists"):
+        mnist.main([*arguments, "--name", "lstm-modern-1"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        ("mnist", ["--units", "0"], "--units must be at least 1, got 0"),
+        ("mnist", ["--batch", "-1"], "--batch must be at least 1, got -1"),
+        ("mnist", ["--epochs", "0"], "--epochs and --steps are both 0"),
+        ("mnist", ["--target", "2"], "--target must be at most 1, got 2.0"),
+        ("mnist", ["--target", "nan"], "--target must be at least 0.0, got nan"),
+        ("mnist", ["--name", "a/b"], "--name must be the name of a folder"),
+        ("mnist", ["--distortion", "-1"], "--distortion must be at least 0, got -1.0"),
+        ("mnist", ["--learning-rate", "0"], "--learning-rate must be above 0, got 0.0"),
+        ("mnist", ["--batch", "5000"], "--batch must be at most the 1318 training examples"),
+        ("imdb", ["--words", "30"], "--words must be a multiple of 25, got 30"),
+        ("imdb", ["--vocabulary", "2"], "--vocabulary must be at least 3, got 2"),
+    ],
+)
+def test_wrong_values(recipe, arguments, message, tmp_path):
+    with pytest.raises(UserError) as raised:
+        PROGRAMS[recipe].main([*SMALL[recipe], "--runs", str(tmp_path), *arguments])
+    assert message in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--units", "0"], ["--units", "many"], ["--cell", "x"], ["--speling"], ["--data", "full"]],
+)
+def test_wrong_use_is_status_2_without_traceback(arguments, tmp_path):
+    environment = {
+        **os.environ,
+        "TFDS_DATA_DIR": str(tmp_path),
+        "https_proxy": "http://127.0.0.1:9",
+    }
+    command = [sys.executable, "-m", "recipes.mnist", *arguments]
+    result = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "error: " in result.stderr.splitlines()[-1]
+
+
+def test_help_explains_every_flag():
+    command = [sys.executable, "-m", "recipes.imdb", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert text.count("(default: ") == text.count("\n  --") == 16
+    assert "default: modern: 400; classic: 80" in " ".join(text.split())
+
+
+def test_total_steps():
+    config = mnist.PRESETS["classic"]
+    assert total_steps(config, 55_000) == 10_000
+    assert total_steps(mnist.PRESETS["modern"], 55_000) == 8600
+
+
+def test_classic_is_the_article_s_program():
+    config = mnist.PRESETS["classic"]
+    assert (config.units, config.batch, config.learning_rate) == (128, 128, 0.001)
+    model = mnist.make_classic(config)
+    lstm, dense = model.layers[1:]
+    np.testing.assert_array_equal(np.array(lstm.get_weights()[2]), np.repeat([0, 1, 0, 0], 128))
+    kernel, bias = dense.get_weights()
+    assert abs(np.std(kernel) - 1) < 0.1
+    assert np.std(bias) > 0.3
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+
+def test_killed_while_writing_leaves_no_half_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    report.write_json(path, {"a": 1})
+    with pytest.raises(KeyboardInterrupt), report.complete_file(path) as unfinished:
+        unfinished.write_text("{ half")
+        raise KeyboardInterrupt
+    assert json.loads(path.read_text()) == {"a": 1}
