@@ -35,7 +35,7 @@ class ImdbConfig(Config):
 
     vocabulary: int = option(20_000, "words known, the most frequent ones")
     words: int = option(400, "words read of a review, the last ones")
-    embedding: int = option(64, "size of a word's vector")
+    embedding: int = option(128, "size of a word's vector")
     learning_rate: float = option(2e-3, "step size of the optimiser, at its peak")
 
     def check(self):
@@ -48,7 +48,7 @@ class ImdbConfig(Config):
 
 
 PRESETS = {
-    "modern": ImdbConfig("modern", units=48, epochs=4, batch=64),
+    "modern": ImdbConfig("modern", units=64, epochs=3, batch=64),
     "classic": ImdbConfig(
         "classic",
         units=100,
@@ -108,8 +108,8 @@ def make_modern(config, steps):
     is_word = ops.expand_dims(ops.cast(ops.not_equal(numbers, 0), "float32"), -1)
     count = ops.sum(is_word, axis=1)
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding)(numbers)
-    vectors = keras.layers.Dropout(0.3, noise_shape=(None, config.words, 1))(vectors)
-    vectors = keras.layers.SpatialDropout1D(0.2)(vectors) * is_word
+    vectors = keras.layers.Dropout(0.5, noise_shape=(None, config.words, 1))(vectors)
+    vectors = keras.layers.SpatialDropout1D(0.3)(vectors) * is_word
     recurrent = RECURRENT[config.cell](config.units, return_sequences=True)
     segments = ops.reshape(vectors, (-1, SEGMENT, config.embedding))
     outputs = keras.layers.Bidirectional(recurrent)(segments)

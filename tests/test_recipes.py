@@ -1,6 +1,7 @@
 """Both programs, on their samples: what they print, leave behind, and refuse."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -19,7 +20,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 PROGRAMS = {"mnist": mnist, "imdb": imdb}
 SMALL = {
     "mnist": ["--data", "sample", "--epochs", "1", "--units", "16"],
-    "imdb": ["--data", "sample", "--steps", "3", "--epochs", "1", "--units", "16"],
+    "imdb": ["--data", "sample", "--steps", "3", "--epochs", "1", "--units", "8", "--words", "50"],
 }
 KEYS = {
     "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell", "preset",
@@ -204,7 +205,10 @@ def test_wrong_use_is_status_2_without_traceback(arguments, tmp_path):
 def test_help_explains_every_flag():
     command = [sys.executable, "-m", "recipes.imdb", "--help"]
     text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert text.count("(default: ") == text.count("\n  --") == 16
+    flags = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+    fields = dataclasses.fields(imdb.ImdbConfig)
+    assert flags == ["--" + field.name.replace("_", "-") for field in fields]
+    assert " ".join(text.split()).count("(default: ") == len(flags)
     assert "default: modern: 400; classic: 80" in " ".join(text.split())
 
 
