@@ -6,9 +6,10 @@ import keras
 def kernel_report(model):
     """Tell which kernel every recurrent layer of a model uses on each device.
 
-    Keras runs a recurrent layer as a loop over its cell, except where the device has one fused
-    kernel for the whole sequence: cuDNN's LSTM and GRU on an NVIDIA GPU. The conditions for that are
-    in the documentation of ``keras.layers.LSTM`` and ``keras.layers.GRU``.
+    Keras runs a recurrent layer as a loop over its cell, except where the device has one fused kernel
+    for the whole sequence: cuDNN's LSTM and GRU on an NVIDIA GPU. `CoupledLSTM` and `WeightDropLSTM`
+    use it too. One condition depends on the data and is not seen here: with cuDNN a mask must be
+    right-padded, without a fully masked row, and on JAX and torch there must be none.
 
     Args:
         model: A Keras model or layer. Models inside it, and wrappers such as ``Bidirectional``, are
@@ -22,11 +23,11 @@ def kernel_report(model):
     >>> import keras
     >>> model = keras.Sequential([keras.layers.LSTM(8, recurrent_dropout=0.2, name="lstm")])
     >>> kernel_report(model)["lstm"]["gpu"]
-    'generic loop: recurrent_dropout is 0.2, cuDNN needs 0'
+    'generic loop: recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM drops weights instead'
     """
     report = {}
     for layer in _recurrent_layers(model):
-        obstacle = _obstacle(layer)
+        obstacle = cudnn_obstacle(layer)
         report[layer.name] = {
             "cpu": "generic loop: cuDNN needs an NVIDIA GPU",
             "gpu": f"generic loop: {obstacle}" if obstacle else "cuDNN",
@@ -47,23 +48,41 @@ def _recurrent_layers(layer):
             yield from _recurrent_layers(inner)
 
 
-def _obstacle(layer):
-    """Return the first condition that keeps a layer from cuDNN, or None."""
-    if not isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)):
-        return f"cuDNN has no kernel for {type(layer.cell).__name__}"
-    if layer.use_cudnn is False:
+def cudnn_obstacle(layer):
+    """Return the first condition that keeps a recurrent layer from cuDNN on any GPU, or None."""
+    cell = layer.cell
+    fused = getattr(layer, "fused", None)  # CoupledLSTM, WeightDropLSTM
+    if fused is None and not isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)):
+        return f"cuDNN has no kernel for {type(cell).__name__}"
+    if (fused.lstm if fused else layer).use_cudnn is False:
         return "use_cudnn is False, cuDNN needs 'auto' or True"
-    if layer.activation is not keras.activations.tanh:
-        return f"activation is {layer.activation.__name__}, cuDNN needs tanh"
-    if layer.recurrent_activation is not keras.activations.sigmoid:
-        name = layer.recurrent_activation.__name__
-        return f"recurrent_activation is {name}, cuDNN needs sigmoid"
-    if layer.recurrent_dropout:
-        return f"recurrent_dropout is {layer.recurrent_dropout}, cuDNN needs 0"
+    if getattr(cell, "peepholes", ()):
+        return f"peepholes is {cell.peepholes!r}, cuDNN needs ()"
+    if cell.activation is not keras.activations.tanh:
+        return f"activation is {_name(cell.activation)}, cuDNN needs tanh"
+    if cell.recurrent_activation is not keras.activations.sigmoid:
+        return f"recurrent_activation is {_name(cell.recurrent_activation)}, cuDNN needs sigmoid"
+    if cell.recurrent_dropout:
+        instead = "; WeightDropLSTM drops weights instead"
+        hint = instead if type(layer) is keras.layers.LSTM else ""
+        return f"recurrent_dropout is {cell.recurrent_dropout}, cuDNN needs 0{hint}"
     if layer.unroll:
         return "unroll is True, cuDNN needs False"
-    if not layer.use_bias:
+    if not cell.use_bias:
         return "use_bias is False, cuDNN needs True"
-    if isinstance(layer, keras.layers.GRU) and not layer.reset_after:
+    if not getattr(cell, "reset_after", True):
         return "reset_after is False, cuDNN needs True"
     return None
+
+
+def _name(activation):
+    return getattr(activation, "__name__", repr(activation))
+
+
+def has_gpu():
+    """Return whether Keras's backend computes on a GPU."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    return keras.distribution.list_devices()[0].startswith("gpu")

@@ -1,10 +1,12 @@
 """What the cell tests share: layers with random weights, their reference, gradients by backend."""
 
+import functools
+
 import keras
 import numpy as np
-from reference import REFERENCES, gru_cho
+from reference import REFERENCES, clockwork, depth_gated, gru_cho
 
-from custom_layers import CELLS
+from custom_layers import CELLS, WeightDropLSTM
 
 #: Every configuration that is checked against its loop: id -> (registry name, arguments, loop).
 VARIANTS = {name: (name, {}, REFERENCES[name]) for name in CELLS}
@@ -13,6 +15,12 @@ VARIANTS |= {
     "peephole-f": ("peephole", {"peepholes": ("f",)}, REFERENCES["peephole"]),
     "peephole-o-i": ("peephole", {"peepholes": ("o", "i")}, REFERENCES["peephole"]),
     "coupled-f-o": ("coupled", {"peepholes": ("f", "o")}, REFERENCES["coupled"]),
+    "depth-gated-3": ("depth-gated", {"depth": 3}, functools.partial(depth_gated, depth=3)),
+    "clockwork-2-3": (
+        "clockwork",
+        {"periods": (2, 3)},
+        functools.partial(clockwork, periods=(2, 3)),
+    ),
     "gru-cho": ("gru", {"reset_after": False}, gru_cho),
 }
 
@@ -29,16 +37,29 @@ def random_layer(layer_class, units, features, rng, scale=1.0, **arguments):
 
 
 def random_states(layer, batch, rng, dtype="float32"):
-    """Return random non-zero states for a layer."""
-    return [rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size]
+    """Return random non-zero states for a layer, all sequences at the same random time of a clock."""
+    states = [rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size]
+    if hasattr(layer.cell, "periods"):
+        time = int(rng.integers(1, 1000))
+        digits = [time % p // d % 256 for p in layer.cell.periods for d in layer.cell.digits]
+        states[1] = np.tile(np.array(digits, dtype), (batch, 1))
+    return states
+
+
+def dropouts(layer_class, dropout, recurrent):
+    """Return the arguments that drop inputs, and states or recurrent weights, of a layer."""
+    name = "weight_dropout" if layer_class is WeightDropLSTM else "recurrent_dropout"
+    return {"dropout": dropout, name: recurrent}
 
 
 def weights_by_name(layer):
-    """Return the weights as float64 arrays, by name."""
-    return {
-        weight.name: keras.ops.convert_to_numpy(weight.value).astype("float64")
-        for weight in layer.trainable_weights
-    }
+    """Return the weights as float64 arrays, by name; with the level's name in a stack of levels."""
+    return {_name(weight): weight.numpy().astype("float64") for weight in layer.trainable_weights}
+
+
+def _name(weight):
+    *_, parent, name = weight.path.split("/")
+    return f"{parent}/{name}" if parent.startswith("level_") else name
 
 
 def run(layer, x, states=None, **call):
@@ -52,7 +73,7 @@ def assert_close(actual, expected, tolerance=TIGHT):
     """Assert that the largest error is within ``tolerance`` of the largest expected value."""
     actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
     assert actual.shape == expected.shape
-    error = np.max(np.abs(actual - expected)) / np.max(np.abs(expected))
+    error = np.max(np.abs(actual - expected)) / (np.max(np.abs(expected)) or 1)
     assert error <= tolerance, f"relative error {error:.2e}, allowed {tolerance:.0e}"
 
 
@@ -95,4 +116,4 @@ def gradients(layer, x, states, seeds):
     else:
         loss(layer(x, initial_state=states)).backward()
         values = [weight.value.grad for weight in weights]
-    return {weight.name: keras.ops.convert_to_numpy(value) for weight, value in zip(weights, values)}
+    return {_name(weight): keras.ops.convert_to_numpy(value) for weight, value in zip(weights, values)}

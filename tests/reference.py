@@ -106,9 +106,68 @@ def gru_cho(x, states, weights):
     return np.stack(outputs, axis=1), [h]
 
 
+def depth_gated(x, states, weights, depth=2):
+    """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the level below."""
+    states = list(states)
+    outputs = []
+    for t in range(x.shape[1]):
+        below = x[:, t]
+        for level in range(depth):
+            name = f"level_{level + 1}/"
+            own = {k[len(name) :]: v for k, v in weights.items() if k.startswith(name)}
+            W, U, b = by_gate(own, "ifco")
+            h, c = states[2 * level], states[2 * level + 1]
+            z = {gate: below @ W[gate] + h @ U[gate] + b[gate] for gate in "ifco"}
+            new_c = sigmoid(z["f"] + own["peephole_f"] * c) * c
+            new_c = new_c + sigmoid(z["i"] + own["peephole_i"] * c) * np.tanh(z["c"])
+            if level > 0:
+                c_below = states[2 * level - 1]  # of this step already
+                linear = below @ own["depth_kernel"] + own["depth_bias"]
+                gate = sigmoid(linear + own["depth_peephole"] * c + own["depth_below"] * c_below)
+                new_c = new_c + gate * c_below
+            h = sigmoid(z["o"] + own["peephole_o"] * new_c) * np.tanh(new_c)
+            states[2 * level], states[2 * level + 1] = h, new_c
+            below = h
+        outputs.append(h)
+    return np.stack(outputs, axis=1), states
+
+
+def clockwork(x, states, weights, periods=(1, 2, 4, 8)):
+    """Koutník et al. 2014: module k ticks when T_k divides t, and hears itself and slower modules."""
+    h, clock = states
+    size = h.shape[1] // len(periods)
+    own = [slice(k * size, (k + 1) * size) for k in range(len(periods))]
+    base, digits = 256, clock.shape[1] // len(periods)
+    t = [0] * len(periods)  # t mod T_k
+    for k in range(len(periods)):
+        for place in range(digits):
+            t[k] += int(clock[0, k * digits + place]) * base**place
+    outputs = []
+    for step in range(x.shape[1]):
+        new = h.copy()
+        for k, period in enumerate(periods):
+            if (t[k] + step) % period == 0:
+                z = x[:, step] @ weights["kernel"][:, own[k]] + weights["bias"][own[k]]
+                for j in range(k, len(periods)):
+                    rows = slice((j - k) * size, (j - k + 1) * size)
+                    z = z + h[:, own[j]] @ weights[f"recurrent_kernel_{k + 1}"][rows]
+                new[:, own[k]] = np.tanh(z)
+        h = new
+        outputs.append(h)
+    clock = clock.copy()
+    for k, period in enumerate(periods):
+        final = (t[k] + x.shape[1]) % period
+        for place in range(digits):
+            clock[:, k * digits + place] = final // base**place % base
+    return np.stack(outputs, axis=1), [h, clock]
+
+
 REFERENCES = {
     "lstm": lstm,
     "peephole": peephole,
     "coupled": coupled,
     "gru": gru,
+    "depth-gated": depth_gated,
+    "clockwork": clockwork,
+    "weight-drop": lstm,
 }

@@ -4,10 +4,21 @@ import keras
 import numpy as np
 import pytest
 
-from custom_layers import CELLS, CoupledLSTM, CoupledLSTMCell, PeepholeLSTM, PeepholeLSTMCell
+from custom_layers import (
+    CELLS,
+    ClockworkRNN,
+    ClockworkRNNCell,
+    CoupledLSTM,
+    CoupledLSTMCell,
+    DepthGatedLSTM,
+    DepthGatedLSTMCell,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+    WeightDropLSTM,
+)
 
 OURS = [layer for layer in CELLS.values() if layer.__module__.startswith("custom_layers")]
-CLASSES = OURS + [layer.cell_class for layer in OURS]
+CLASSES = OURS + [layer.cell_class for layer in OURS if layer is not WeightDropLSTM]
 
 
 @pytest.mark.parametrize("make", CLASSES)
@@ -21,6 +32,8 @@ def test_units(make, units):
 @pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "0.5", None])
 def test_dropout_rates(make, name, rate):
+    if make is WeightDropLSTM and name == "recurrent_dropout":
+        name = "weight_dropout"
     message = rf"{name} must be a number in \[0, 1\), got {rate!r}"
     with pytest.raises(ValueError, match=message):
         make(8, **{name: rate})
@@ -38,6 +51,35 @@ def test_peepholes(make, peepholes):
 def test_coupled_has_no_input_gate(make):
     with pytest.raises(ValueError, match=r"'f', 'o', got \('i',\)"):
         make(8, peepholes=("i",))
+
+
+@pytest.mark.parametrize("rate", [0.2, None])
+def test_weight_drop_has_no_recurrent_dropout(rate):
+    with pytest.raises(ValueError, match=f"recurrent_dropout must be 0, .* got {rate}"):
+        WeightDropLSTM(8, recurrent_dropout=rate)
+
+
+@pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
+@pytest.mark.parametrize(
+    "periods", [(), (2, 1), (1, 1), (0, 1), (-1, 2), (1, 2.5), 3, "12", None, (True, 2)]
+)
+def test_periods(make, periods):
+    with pytest.raises(ValueError, match="periods must be positive integers in rising") as raised:
+        make(8, periods)
+    assert repr(periods) in str(raised.value)
+
+
+@pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
+def test_units_and_periods(make):
+    with pytest.raises(ValueError, match="units must be a multiple of .* periods, 3, got 8"):
+        make(8, periods=(1, 2, 3))
+
+
+@pytest.mark.parametrize("make", [DepthGatedLSTM, DepthGatedLSTMCell])
+@pytest.mark.parametrize("depth", [0, -1, 1.5, None, True, "2"])
+def test_depth(make, depth):
+    with pytest.raises(ValueError, match=f"depth must be a positive integer, got {depth!r}"):
+        make(8, depth)
 
 
 def test_peepholes_in_any_order_and_container():

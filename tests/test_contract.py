@@ -7,11 +7,11 @@ import sys
 import keras
 import numpy as np
 import pytest
-from cells import VARIANTS, assert_close, random_layer, random_states, run
+from cells import VARIANTS, assert_close, dropouts, random_layer, random_states, run
 
 from custom_layers import CELLS
 
-UNITS, FEATURES, BATCH, TIME = 4, 5, 3, 8
+UNITS, FEATURES, BATCH, TIME = 4, 5, 3, 10
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -55,8 +55,7 @@ def test_config_round_trip(variant, rng, x):
         kernel_regularizer="l2",
         recurrent_constraint="max_norm",
         activity_regularizer="l1",
-        dropout=0.1,
-        recurrent_dropout=0.2,
+        **dropouts(variant.layer_class, 0.1, 0.2),
         seed=3,
         name="named",
     )
@@ -175,13 +174,13 @@ def test_time_distributed(variant, rng, x):
 def test_dropout(variant, rng, x):
     """Off at inference, on in training, and the mask is one for the whole sequence."""
     plain = variant(rng)
-    layer = twin(plain, dropout=0.5, recurrent_dropout=0.5, seed=1)
+    layer = twin(plain, **dropouts(variant.layer_class, 0.5, 0.5), seed=1)
     assert_close(run(layer, x)[0], run(plain, x)[0], 1e-6)
     trained = [run(layer, x, training=True)[0] for _ in range(2)]
     assert np.max(np.abs(trained[0] - run(layer, x)[0])) > 1e-3
     assert np.max(np.abs(trained[0] - trained[1])) > 1e-3  # a new mask for every batch
     # One input feature at a time: an input that is dropped at one step is dropped at all.
-    layer = twin(plain, dropout=0.5, recurrent_dropout=0.0, seed=1)
+    layer = twin(plain, **dropouts(variant.layer_class, 0.5, 0.0), seed=1)
     one = np.zeros((64, TIME, FEATURES), "float32")
     one[..., 0] = 1
     outputs = run(layer, one, training=True)[0]
@@ -212,7 +211,7 @@ def test_fit(name, rng, x, jit_compile):
     if keras.backend.backend() == "torch" and jit_compile:
         pytest.skip("Keras compiles torch models with torch.compile, which needs a C++ tool chain")
     name, arguments, _ = VARIANTS[name]
-    options = {"return_state": False, "dropout": 0.1, "recurrent_dropout": 0.1, "seed": 1}
+    options = {"return_state": False, "seed": 1} | dropouts(CELLS[name], 0.1, 0.1)
     layer = random_layer(CELLS[name], UNITS, FEATURES, rng, **arguments, **options)
     inputs = keras.Input((TIME, FEATURES))
     model = keras.Model(inputs, keras.layers.Dense(1)(layer(keras.layers.Masking()(inputs))))

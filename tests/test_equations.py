@@ -14,7 +14,17 @@ from cells import (
     weights_by_name,
 )
 
-from custom_layers import CELLS, CoupledLSTM, CoupledLSTMCell, PeepholeLSTM, PeepholeLSTMCell
+from custom_layers import (
+    CELLS,
+    ClockworkRNN,
+    ClockworkRNNCell,
+    CoupledLSTM,
+    CoupledLSTMCell,
+    DepthGatedLSTM,
+    DepthGatedLSTMCell,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+)
 
 
 @pytest.fixture
@@ -37,7 +47,7 @@ def test_gradients_agree_with_central_differences(variant, rng):
     tolerance = 1e-8 if keras.backend.backend() == "tensorflow" else 2e-6
     name, arguments, loop = VARIANTS[variant]
     layer = random_layer(CELLS[name], 4, 3, rng, dtype="float64", **arguments)
-    x = rng.uniform(-1, 1, (2, 6, 3))
+    x = rng.uniform(-1, 1, (2, 9, 3))
     states = random_states(layer, 2, rng, "float64")
     outputs, new_states = loop(x, states, weights_by_name(layer))
     seeds = [rng.uniform(-1, 1, value.shape) for value in [outputs, *new_states]]
@@ -96,6 +106,37 @@ class ForgetAndOutputGateSwapped(CoupledLSTMCell):
     gates = ("o", "c", "f")
 
 
+class DepthGateSeesCellOfStepBefore(DepthGatedLSTMCell):
+    def trace(self, inputs, states, training=False):
+        bottom = self.levels[0].trace(inputs, states[:2])
+        top = self.levels[1].trace(bottom["h"], states[2:], states[1])
+        return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
+
+
+class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
+    def trace(self, inputs, states, training=False):
+        bottom = self.levels[0].trace(inputs, states[:2])
+        top = self.levels[1].trace(bottom["c"], states[2:], bottom["c"])
+        return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
+
+
+class FastModulesFeedSlowOnes(ClockworkRNNCell):
+    def _recurrent_matrix(self):
+        return keras.ops.transpose(super()._recurrent_matrix())
+
+
+class ActivationOfCopies(ClockworkRNNCell):
+    def trace(self, inputs, states, training=False):
+        values = super().trace(inputs, states, training)
+        copied = self.activation(values["h"])
+        return values | {"h": keras.ops.where(values["active"] > 0, values["h"], copied)}
+
+
+class ClockOneStepLate(ClockworkRNNCell):
+    def _read_clock(self, clock):
+        return keras.ops.mod(super()._read_clock(clock) + 1, np.array(self.periods, "int32"))
+
+
 MUTANTS = {
     "peephole": [
         InputAndOutputGateSwapped,
@@ -103,8 +144,10 @@ MUTANTS = {
         PeepholesOfInputAndForgetSwapped,
     ],
     "coupled": [CouplingTheOtherWayRound, ForgetAndOutputGateSwapped],
+    "depth-gated": [DepthGateSeesCellOfStepBefore, DepthGateReadsInputNotOutputBelow],
+    "clockwork": [FastModulesFeedSlowOnes, ActivationOfCopies, ClockOneStepLate],
 }
-STOCK = {"lstm", "gru"}  # Keras's own; the project writes no equations for them
+STOCK = {"lstm", "gru", "weight-drop"}  # with Keras's own equations
 
 
 def test_every_cell_of_ours_has_a_mutant():
@@ -170,3 +213,73 @@ def test_equal_dropout_to_keras_lstm(rng):
     dropped = run(ours, x, training=True)[0]
     assert_close(dropped, run(keras_lstm, x, training=True)[0], 1e-6)
     assert np.max(np.abs(dropped - run(ours, x, training=False)[0])) > 0.01
+
+
+def test_all_periods_1_is_simple_rnn(rng):
+    ours = random_layer(ClockworkRNN, 4, 5, rng, periods=(1,))
+    simple = random_layer(keras.layers.SimpleRNN, 4, 5, rng)
+    simple.set_weights(ours.get_weights())
+    x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
+    h, clock = random_states(ours, 3, rng)
+    assert_close(run(ours, x, [h, clock])[0], run(simple, x, [h])[0], 1e-6)
+
+
+def test_shut_depth_gate_is_a_plain_stack(rng):
+    stack = random_layer(DepthGatedLSTM, 4, 5, rng, depth=3)
+    for weight in stack.weights:
+        if weight.name == "depth_bias":
+            weight.assign(np.full(weight.shape, -1e4))
+    states = random_states(stack, 3, rng)
+    x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
+    outputs, new_states = run(stack, x, states)
+    for number, level in enumerate(stack.cell.levels):
+        plain = random_layer(PeepholeLSTM, 4, x.shape[-1], rng)
+        plain.set_weights([weight.numpy() for weight in level.weights if "depth" not in weight.name][:6])
+        own = slice(2 * number, 2 * number + 2)
+        x, plain_states = run(plain, x, states[own])
+        for actual, expected in zip(new_states[own], plain_states):
+            assert_close(actual, expected, 1e-6)
+    assert_close(outputs, x, 1e-6)
+
+
+def test_a_closed_module_copies_exactly(rng):
+    layer = random_layer(ClockworkRNN, 6, 5, rng, periods=(2, 3, 5))
+    x = rng.uniform(-1, 1, (3, 31, 5)).astype("float32")
+    outputs, _ = run(layer, x)
+    for module, period in enumerate((2, 3, 5)):
+        own = outputs[..., 2 * module : 2 * module + 2]
+        for t in range(1, 31):
+            copied = np.array_equal(own[:, t], own[:, t - 1])
+            assert copied == (t % period != 0)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "float32"])
+def test_the_clock_survives_low_precision(dtype, rng):
+    """Periods that bfloat16, which sticks at 256, and float16, at 2048, cannot count up to."""
+    periods = (3, 257, 3001)
+    layer = random_layer(ClockworkRNN, 3, 2, rng, periods=periods, dtype=dtype)
+    x = rng.uniform(-1, 1, (1, 6010, 2)).astype("float32")
+    outputs = keras.ops.convert_to_numpy(keras.ops.cast(layer(x)[0], "float32"))
+    for module, period in enumerate(periods):
+        changed = np.any(outputs[0, 1:, module : module + 1] != outputs[0, :-1, module : module + 1], -1)
+        ticks = set((np.flatnonzero(changed) + 1).tolist())
+        expected = set(range(period, 6010, period))
+        assert ticks <= expected
+        assert len(ticks) > 0.8 * len(expected)  # a rounded value may repeat
+
+
+def test_the_clock_pauses_on_padding_and_starts_at_the_end_backwards(rng):
+    layer = random_layer(ClockworkRNN, 4, 5, rng, periods=(1, 4))
+    x = rng.uniform(-1, 1, (1, 9, 5)).astype("float32")
+    mask = np.array([[True, False, True, True, False, True, True, True, False]])
+    _, (_, clock) = run(layer, x, mask=mask)
+    np.testing.assert_array_equal(clock, [[0, 6 % 4]])
+    backwards = ClockworkRNN.from_config(layer.get_config() | {"go_backwards": True})
+    backwards.build(x.shape)
+    backwards.set_weights(layer.get_weights())
+    outputs, (_, clock) = run(backwards, x)
+    np.testing.assert_array_equal(clock, [[0, 9 % 4]])
+    slow = outputs[0, :, 2:]
+    assert [bool(np.any(slow[t] != slow[t - 1])) for t in range(1, 9)] == [
+        t % 4 == 0 for t in range(1, 9)
+    ]
