@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-CELL_TESTS = ["equations", "onnx", "contract", "arguments"]
+CELL_TESTS = ["equations", "onnx", "contract", "arguments", "kernels"]
 
 
 def main():

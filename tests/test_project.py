@@ -1,0 +1,84 @@
+"""The project as a whole: README, registry, public API, package."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from reference import REFERENCES
+
+import custom_layers
+from custom_layers import CELLS
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SOURCES = sorted(path for path in ROOT.glob("*/*.py") if not path.parts[-2].startswith("."))
+
+
+def test_readme_s_python_runs(tmp_path):
+    """The blocks run one after another, each in a new process, and print what their comments say."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        result = subprocess.run(
+            [sys.executable, "-c", block],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stderr
+        expected = re.findall(r"^# (.*)$", block, re.MULTILINE)
+        assert result.stdout.splitlines()[: len(expected)] == expected or not expected
+
+
+def test_readme_s_commands_exist():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    used = set(re.findall(r"\bmake ([a-z-]+)", README)) - {"and"}
+    assert used <= set(targets)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_has_its_loop_and_its_row(name):
+    assert name in REFERENCES
+    assert re.search(rf"^\| `{name}` \| `[\w.]*{CELLS[name].__name__}`", README, re.MULTILINE)
+
+
+def test_only_public_apis():
+    for path in SOURCES:
+        for line in path.read_text().splitlines():
+            assert not re.search(r"(keras\.src|tf\.keras|tensorflow\.(keras|python))\b", line) or (
+                path == pathlib.Path(__file__)
+            ), f"{path}: {line}"
+
+
+def test_one_direction():
+    """recipes → custom_layers → keras; the references import no Keras."""
+    for path in (ROOT / "custom_layers").glob("*.py"):
+        assert not re.search(r"^\s*(from|import) (recipes|tensorflow|jax)", path.read_text(), re.M)
+    assert not re.search(r"^\s*(from|import) (?!numpy)", (ROOT / "tests/reference.py").read_text(), re.M)
+
+
+def test_public_names_are_documented():
+    for name in custom_layers.__all__:
+        thing = getattr(custom_layers, name)
+        if name != "CELLS":
+            assert ">>> " in thing.__doc__, name
+            assert "Args:" in thing.__doc__, name
+
+
+def test_wheel_holds_custom_layers_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(tmp_path), "."]
+    source = tmp_path / "source"
+    for name in ("pyproject.toml", "README.md", "LICENSE", "custom_layers"):
+        copied = source / name
+        copied.parent.mkdir(exist_ok=True)
+        subprocess.run(["cp", "-r", str(ROOT / name), str(copied)], check=True)
+    subprocess.run([*command[:-1], str(source)], check=True, timeout=240)
+    (wheel,) = tmp_path.glob("*.whl")
+    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"custom_layers"}
