@@ -35,7 +35,6 @@ class _Level(PeepholeLSTMCell):
     def trace(self, inputs, states, c_below, training=False):
         h, c = states
         z = self.preactivation(inputs, h, training)
-        z = dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1)))
         if training and self.dropout:
             masks = self.get_dropout_mask(inputs)
             inputs = inputs * (masks[-1] if isinstance(masks, list) else masks)
