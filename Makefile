@@ -37,7 +37,7 @@ train-imdb: .venv/ready  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes.imdb $(FLAGS)
 
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n auto
 
 test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
 	$(VENV)/python -m tests.backends

@@ -121,8 +121,10 @@ class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
 
 
 class FastModulesFeedSlowOnes(ClockworkRNNCell):
-    def _recurrent_matrix(self):
-        return keras.ops.transpose(super()._recurrent_matrix())
+    def preactivation(self, inputs, h, training=False, modules=None):
+        W, U, b = self._weights
+        z = keras.ops.matmul(inputs, W) + keras.ops.matmul(h, keras.ops.transpose(U))
+        return z + b
 
 
 class ActivationOfCopies(ClockworkRNNCell):
@@ -266,6 +268,23 @@ def test_the_clock_survives_low_precision(dtype, rng):
         expected = set(range(period, 6010, period))
         assert ticks <= expected
         assert len(ticks) > 0.8 * len(expected)  # a rounded value may repeat
+
+
+def test_unrolled_with_the_ticking_modules_alone_is_the_loop(rng):
+    """Outputs, states and gradients; also backwards."""
+    for options in ({}, {"go_backwards": True}, {"use_bias": False}):
+        loop = random_layer(ClockworkRNN, 6, 5, rng, periods=(2, 3, 5), **options)
+        skipping = ClockworkRNN.from_config(loop.get_config() | {"unroll": True})
+        skipping.build((None, 11, 5))
+        skipping.set_weights(loop.get_weights())
+        x = rng.uniform(-1, 1, (3, 11, 5)).astype("float32")
+        seeds = [rng.uniform(-1, 1, (3, 11, 6)).astype("float32")]
+        for a, b in zip(run(skipping, x), run(loop, x)):
+            for actual, expected in zip(a, b):
+                assert_close(actual, expected, 1e-6)
+        expected = gradients(loop, x, None, seeds)
+        for name, gradient in gradients(skipping, x, None, seeds).items():
+            assert_close(gradient, expected[name], 1e-5)
 
 
 def test_the_clock_pauses_on_padding_and_starts_at_the_end_backwards(rng):
