@@ -89,7 +89,7 @@ class DepthGatedLSTMCell(GatedCell):
 
     Call arguments:
         inputs: ``(batch, features)``.
-        states: h and c of each level, from the bottom up, each ``(batch, units)``.
+        states: h and c of each level, from the top down, each ``(batch, units)``.
         training: Whether dropout is on.
 
     Returns:
@@ -116,7 +116,8 @@ class DepthGatedLSTMCell(GatedCell):
             raise ValueError(f"depth must be a positive integer, got {depth!r}")
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
-        self.state_names = [f"{name}_{level + 1}" for level in range(depth) for name in "hc"]
+        # Keras takes the first state for the output before, where a step is masked: the top comes first.
+        self.state_names = [f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"]
         self.state_size = [units] * 2 * depth
         self.levels = [self._make_level(level) for level in range(depth)]
 
@@ -143,10 +144,11 @@ class DepthGatedLSTMCell(GatedCell):
         The names end with the number of the level: ``"f_1"``, ``"d_2"``, …
         """
         traces, c_below = {}, ()  # nothing is below the bottom
-        for number, level in enumerate(self.levels):
-            own = states[2 * number : 2 * number + 2]
+        states = dict(zip(self.state_names, states))
+        for number, level in enumerate(self.levels, start=1):
+            own = [states[f"h_{number}"], states[f"c_{number}"]]
             values = level.trace(inputs, own, *c_below, training=training)
-            traces |= {f"{name}_{number + 1}": value for name, value in values.items()}
+            traces |= {f"{name}_{number}": value for name, value in values.items()}
             inputs, c_below = values["h"], (values["c"],)
         return traces
 

@@ -108,15 +108,15 @@ class ForgetAndOutputGateSwapped(CoupledLSTMCell):
 
 class DepthGateSeesCellOfStepBefore(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[:2])
-        top = self.levels[1].trace(bottom["h"], states[2:], states[1])
+        bottom = self.levels[0].trace(inputs, states[2:])
+        top = self.levels[1].trace(bottom["h"], states[:2], states[3])
         return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
 
 
 class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[:2])
-        top = self.levels[1].trace(bottom["c"], states[2:], bottom["c"])
+        bottom = self.levels[0].trace(inputs, states[2:])
+        top = self.levels[1].trace(bottom["c"], states[:2], bottom["c"])
         return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
 
 
@@ -237,7 +237,7 @@ def test_shut_depth_gate_is_a_plain_stack(rng):
     for number, level in enumerate(stack.cell.levels):
         plain = random_layer(PeepholeLSTM, 4, x.shape[-1], rng)
         plain.set_weights([weight.numpy() for weight in level.weights if "depth" not in weight.name][:6])
-        own = slice(2 * number, 2 * number + 2)
+        own = slice(4 - 2 * number, 6 - 2 * number)  # from the top down
         x, plain_states = run(plain, x, states[own])
         for actual, expected in zip(new_states[own], plain_states):
             assert_close(actual, expected, 1e-6)
