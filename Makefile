@@ -8,7 +8,7 @@ flag = $(if $($(call upper,$(1))),--$(1) '$($(call upper,$(1)))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-mnist train-imdb test test-backends lint format clean
+.PHONY: help setup train-mnist train-imdb test test-backends bench lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 
 test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
 	$(VENV)/python -m tests.backends
+
+bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM
+	@$(VENV)/python -m benchmarks.cpu $(ARGS)
 
 lint: .venv/ready-dev  ## check style and imports
 	$(VENV)/ruff check .

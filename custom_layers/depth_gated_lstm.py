@@ -45,12 +45,12 @@ class _Level(PeepholeLSTMCell):
         _, c, c_below = states
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
         q, r = self.depth_peephole, self.depth_below
-        i = σ(z["i"] + p("i", c))
-        f = σ(z["f"] + p("f", c))
+        i = σ(p("i", z, c))
+        f = σ(p("f", z, c))
         d = σ(z["d"] + q * c + r * c_below)
         g = φ(z["c"])
         c = f * c + i * g + d * c_below
-        o = σ(z["o"] + p("o", c))
+        o = σ(p("o", z, c))
         h = o * φ(c)
         return {"i": i, "f": f, "d": d, "candidate": g, "o": o, "c": c, "h": h}
 

@@ -239,9 +239,9 @@ class GatedCell(keras.layers.SimpleRNNCell):
         weights = ops.reshape(weights, (weights.shape[0], len(self.gates), self.units))
         return ops.transpose(weights, (1, 0, 2))
 
-    def peephole(self, gate, c):
-        """Return ``p_gate ⊙ c``, or 0 where that gate has no peephole."""
-        return self.peephole_weights[gate] * c if gate in self.peepholes else 0.0
+    def peephole(self, gate, z, c):
+        """Return ``z_gate + p_gate ⊙ c``, or ``z_gate`` where that gate has no peephole."""
+        return z[gate] + self.peephole_weights[gate] * c if gate in self.peepholes else z[gate]
 
     def step(self, z, states):
         """Write the equations of one step here.

@@ -1,5 +1,6 @@
 """What both programs share: cells, run folders, batches, and training that keeps the best epoch."""
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -58,8 +59,9 @@ def prepare(config):
     """Seed everything; give TensorFlow threads so that independent small products run side by side."""
     keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started, and keeps its threads
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
 
 
 def make_folder(recipe, config):

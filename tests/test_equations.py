@@ -84,14 +84,15 @@ class OutputGateSeesOldCell(PeepholeLSTMCell):
     def step(self, z, states):
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
         _, old = states
-        i, f = σ(z["i"] + p("i", old)), σ(z["f"] + p("f", old))
+        i, f = σ(p("i", z, old)), σ(p("f", z, old))
         c = f * old + i * φ(z["c"])
-        return {"c": c, "h": σ(z["o"] + p("o", old)) * φ(c)}
+        return {"c": c, "h": σ(p("o", z, old)) * φ(c)}
 
 
 class PeepholesOfInputAndForgetSwapped(PeepholeLSTMCell):
-    def peephole(self, gate, c):
-        return super().peephole({"i": "f", "f": "i", "o": "o"}[gate], c)
+    def peephole(self, gate, z, c):
+        other = {"i": "f", "f": "i", "o": "o"}[gate]
+        return z[gate] + self.peephole_weights[other] * c
 
 
 class CouplingTheOtherWayRound(CoupledLSTMCell):
