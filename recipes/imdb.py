@@ -75,6 +75,9 @@ def make_tokenizer(texts, vocabulary, length):
     """
     vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
+    # Keras saves one word a line; a word that holds a line break, "\x85" say, would spoil the file.
+    words = vectorize.get_vocabulary(include_special_tokens=False)
+    vectorize.set_vocabulary([word for word in words if len(f"{word}.".splitlines()) == 1])
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
