@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from recipes import report
+from recipes import pictures, report
 from recipes.command_line import UserError, check_above_zero, check_at_least, option, parse, run
 from recipes.datasets import load_imdb
 from recipes.training import (
@@ -171,6 +171,7 @@ def main(arguments):
     )
     probabilities = model.predict(test[0], batch_size=500, verbose=0)
     results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
+    pictures.draw_safely(pictures.draw_imdb, folder, model, tokenizer, dataset.test, probabilities)
     return finish(config, dataset, model, folder, results)
 
 

@@ -1,6 +1,6 @@
 """Pictures of a run, in its folder: how it was trained, where it errs, and what its gates do.
 
-They are drawn without a display. What is drawn is chosen by rule, so the same run gives the same pictures.
+They are drawn without a display. What they show is chosen by rule: the same run gives the same pictures.
 """
 
 import contextlib
@@ -255,10 +255,14 @@ def _plot_gates(axes, layer, traces, names, upright):
     if upright:
         axes.set(xlim=(0, 1), xlabel="0 shut … 1 open" if names != ["h"] else "mean |h|")
     else:
-        axes.set(ylim=(0, 1), ylabel="mean opening" if names != ["h"] else "mean |h|")
+        axes.set(ylabel="mean opening" if names != ["h"] else "mean |h|")
     axes.grid(alpha=0.3)
-    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.13)} if upright else {"loc": "best"}
-    axes.legend(frameon=False, fontsize=8, **place, **({} if upright else {"ncols": len(names)}))
+    if upright:
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+    else:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+        axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=len(names))
 
 
 def draw_calibration(path, labels, probabilities, bins=10):
@@ -273,12 +277,12 @@ def draw_calibration(path, labels, probabilities, bins=10):
         upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         upper.plot([0, 1], [0, 1], color=KEPT, linestyle=":", label="perfectly calibrated")
         upper.plot(said, true, "o-", color=TRAIN, label="this model")
-        for x, y, count in zip(said, true, counts[full]):
-            below = y > 0.5
+        for x, y in zip(said, true):
+            below = y < x
             upper.annotate(
                 f"{y:.2f}",
                 (x, y),
-                (7, -11) if below else (-7, 7),
+                (7, -10) if below else (-7, 5),
                 textcoords="offset points",
                 ha="left" if below else "right",
                 fontsize=8,
