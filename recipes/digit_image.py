@@ -59,8 +59,9 @@ def place(ink):
     small = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), "float32")
     small = small / max(1.0, small.max())
     placed = np.zeros((28, 28), "float32")
+    # In MNIST the centre of mass lies from 14 to 15, counted from the image's edge.
     top, left = (
-        int(np.clip(round(14 - _centre(small.sum(axis=1 - axis))), 0, 28 - small.shape[axis]))
+        int(np.clip(np.ceil(14 - _centre(small.sum(axis=1 - axis))), 0, 28 - small.shape[axis]))
         for axis in (0, 1)
     )
     placed[top : top + height, left : left + width] = small

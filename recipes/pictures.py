@@ -380,7 +380,8 @@ def word_traces(model, tokenizer, words):
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
     layer = getattr(wrapper, "forward_layer", wrapper)
-    sequences = keras.Model(model.input, wrapper.input)(numbers)
+    inputs = keras.tree.flatten(wrapper.input)[0]  # the second, if there is one, is the mask
+    sequences = keras.Model(model.input, inputs)(numbers)
     traces = trace_gates(layer, sequences)  # the words come first, the padding after them
     count = int(np.sum(numbers != 0))
     return layer, {name: values.reshape(-1, values.shape[-1])[:count] for name, values in traces.items()}
