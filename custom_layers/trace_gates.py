@@ -20,7 +20,8 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
         sequences: ``(batch, time, features)``.
         initial_state: List of states, each ``(batch, units)``, as the layer takes them. By default
             zeros; for a ``stateful`` layer the states that it holds now.
-        mask: Boolean ``(batch, time)``. A masked step changes no state.
+        mask: Boolean ``(batch, time)``; by default the mask that Keras attached to the sequences, if
+            any. A masked step changes no state.
 
     Returns:
         Dict of NumPy arrays ``(batch, time, units)``, by name:
@@ -62,34 +63,34 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
         mask = ops.convert_to_numpy(mask).astype(bool)
         if mask.shape != (batch, time):
             raise ValueError(f"mask must have shape {(batch, time)}, got shape {mask.shape}")
-        mask = mask[:, ::-1] if layer.go_backwards else mask
     if not layer.built:
         layer.build(tuple(np.shape(sequences)))
     states = _checked_states(layer, initial_state, batch)
-    trace = _Trace(layer, step, names)(sequences, states, mask)
-    arrays = {name: _to_numpy(values) for name, values in trace.items() if name != "clock"}
-    for name in arrays.keys() - set(names) - {"h", "c"} if mask is not None else ():
-        arrays[name] = np.where(mask[..., None], arrays[name], np.nan).astype(arrays[name].dtype)
-    return arrays
+    trace = _Trace(layer, step, names)(sequences, states, sequences_mask=mask)
+    return {name: _to_numpy(values) for name, values in trace.items() if name != "clock"}
 
 
 class _Trace(keras.layers.Layer):
-    """The loop over time. It is a layer so that Keras casts the weights as in the traced layer."""
+    """The loop over time: a layer, so that Keras treats weights and masks as for the traced layer."""
 
     def __init__(self, layer, step, names):
         super().__init__(dtype=layer.dtype_policy)
         self.step, self.names = step, tuple(names)
         self.go_backwards = layer.go_backwards
+        self.supports_masking = True
 
-    def call(self, sequences, states, read=None):
+    def call(self, sequences, states, sequences_mask=None):  # so named, Keras fills it in
+        mask = sequences_mask
         steps = []
         times = range(sequences.shape[1])
-        for number, t in enumerate(reversed(times) if self.go_backwards else times):
+        for t in reversed(times) if self.go_backwards else times:
             values = self.step(sequences[:, t], states)
-            if read is not None:
-                is_read = read[:, number, None]
-                held = zip(self.names, states)
-                values |= {name: ops.where(is_read, values[name], state) for name, state in held}
+            if mask is not None:
+                held = dict(zip(self.names, states))
+                values = {
+                    name: ops.where(mask[:, t, None], value, held.get(name, np.nan))
+                    for name, value in values.items()
+                }
             states = [values[name] for name in self.names]
             if self.names[-1] not in ("h", "c", "clock"):  # a stack: its top level, under plain names
                 values = values | {"c": values[self.names[-1]], "h": values[self.names[-2]]}

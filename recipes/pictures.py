@@ -236,7 +236,12 @@ def _plot_gates(axes, layer, traces, names, upright):
     if names == ["active"]:
         periods = layer.cell.periods
         modules = traces["active"][:, :: layer.cell.module_units]
-        axes.imshow(modules if upright else modules.T, cmap="Greys", vmin=0, vmax=1.6, aspect="auto")
+        steps, count = modules.shape
+        extent = (
+            (-0.5, count - 0.5, steps - 0.5, -0.5) if upright else (0.5, steps + 0.5, count - 0.5, -0.5)
+        )
+        style = {"cmap": "Greys", "vmin": 0, "vmax": 1.6, "aspect": "auto"}
+        axes.imshow(modules if upright else modules.T, extent=extent, **style)
         axes.set(
             **{
                 "xticks" if upright else "yticks": range(len(periods)),
@@ -358,9 +363,7 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
             break
     found = found or [(0, split_words(_text(texts[0]))[-min(LONGEST, words) :])]
     begun = [[" ".join(pieces[:n]) for n in range(len(pieces) + 1)] for _, pieces in found]
-    numbers = tokenizer.predict(tf.constant(sum(begun, [])), batch_size=500, verbose=0)
-    said = model.predict(numbers, batch_size=128, verbose=0)[:, 0]
-    said = np.split(said, np.cumsum([len(texts) for texts in begun])[:-1])
+    said = [np.asarray(model(tokenizer(tf.constant(texts)), training=False))[:, 0] for texts in begun]
     chosen = int(np.argmax([np.ptp(values) for values in said]))
     index, pieces = found[chosen]
     return {
@@ -376,7 +379,7 @@ def word_traces(model, tokenizer, words):
 
     Of a bidirectional layer it is the one that reads forwards.
     """
-    numbers = tokenizer.predict(tf.constant([" ".join(words)]), verbose=0)
+    numbers = np.asarray(tokenizer(tf.constant([" ".join(words)])))
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
     layer = getattr(wrapper, "forward_layer", wrapper)

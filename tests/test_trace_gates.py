@@ -190,3 +190,12 @@ def test_cell_in_keras_rnn_and_unbuilt(x):
 def test_wrong_arguments(layer, arguments, message, x):
     with pytest.raises(ValueError, match=message):
         trace_gates(layer, **{"sequences": x, **arguments})
+
+
+def test_attached_mask_counts_as_in_the_layer(rng, x):
+    layer = random_layer(keras.layers.GRU, UNITS, FEATURES, rng)
+    x[0, 7:] = 0
+    masked = keras.layers.Masking()(x)
+    traces = trace_gates(layer, masked)
+    assert_close(traces["h"], keras.ops.convert_to_numpy(layer(masked)[0]), 1e-6)
+    assert np.isnan(traces["z"][0, 7:]).all()
