@@ -124,6 +124,8 @@ def test_gates_of_a_gru(reset_after, rng, x):
 
 def test_without_bias_and_with_other_activations(rng, x):
     for layer_class in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, CoupledLSTM):
+        if layer_class is keras.layers.GRU and keras.backend.backend() == "jax":
+            continue  # with JAX's float64 on, Keras's own GRU fails without a bias
         options = {"use_bias": False, "activation": "softsign"}
         if layer_class is not keras.layers.SimpleRNN:
             options["recurrent_activation"] = "softsign"
