@@ -7,12 +7,18 @@ FLAGS = $(foreach flag,cell preset epochs units batch seed data name,$(call flag
 flag = $(if $($(call upper,$(1))),--$(1) '$($(call upper,$(1)))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
+# Texts and file names go through the environment as they were given: quotes and dollar signs survive.
+GIVEN := $(foreach name,TEXT FILE IMAGE RUN,$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+given = $(foreach name,$(filter $(1),$(GIVEN)),--$(shell echo $(name) | tr A-Z a-z)="$$$(name)") $(ARGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train-mnist train-imdb test test-backends bench lint format clean
+.PHONY: help setup train-mnist train-imdb predict-mnist predict-imdb test test-backends bench lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME ARGS"
+	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -35,6 +41,12 @@ train-mnist: .venv/ready  ## train on MNIST, read row by row
 
 train-imdb: .venv/ready  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes.imdb $(FLAGS)
+
+predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
+	@$(VENV)/python -m recipes.predict mnist $(call given,IMAGE RUN)
+
+predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… or standard input, is a good review
+	@$(VENV)/python -m recipes.predict imdb $(call given,TEXT FILE RUN)
 
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 	$(VENV)/python -m pytest -n auto

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-CELL_TESTS = ["equations", "onnx", "contract", "arguments", "kernels"]
+CELL_TESTS = ["equations", "onnx", "contract", "arguments", "kernels", "trace_gates"]
 
 
 def main():
