@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import imdb, mnist, report
+from recipes import imdb, mnist, pictures, report
 from recipes.command_line import UserError
 from recipes.training import RECURRENT, total_steps
 
@@ -26,6 +26,12 @@ KEYS = {
     "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell", "preset",
     "parameters", "recurrent_kernel", "config", "versions", "device",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Draw nothing: the pictures have tests of their own."""
+    monkeypatch.setattr(pictures, "draw_safely", lambda *arguments: None)
 
 
 def train(recipe, runs, *arguments):
