@@ -8,11 +8,12 @@ flag = $(if $($(call upper,$(1))),--$(1) '$($(call upper,$(1)))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-mnist train-imdb test test-backends lint format clean
+.PHONY: help setup train-mnist train-imdb resume runs test test-backends lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME ARGS"
+	@echo "Variable of resume: RUN, a run's folder"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -35,6 +36,12 @@ train-mnist: .venv/ready  ## train on MNIST, read row by row
 
 train-imdb: .venv/ready  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes.imdb $(FLAGS)
+
+resume: .venv/ready  ## go on with the run RUN, or with the unfinished run begun last
+	@$(VENV)/python -m recipes.resume $(if $(RUN),--run '$(RUN)')
+
+runs: .venv/ready  ## list all runs, the best of each recipe first
+	@$(VENV)/python -m recipes.runs
 
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 	$(VENV)/python -m pytest
