@@ -1,26 +1,28 @@
 """Go on with a run that was stopped: from its last validation, to the end it would have had."""
 
 import argparse
+import contextlib
 import pathlib
 
 from recipes import imdb, mnist
 from recipes.command_line import UserError, run
-from recipes.run_folder import CONFIG, METRICS, find_runs, reopen
+from recipes.run_folder import CONFIG, METRICS, AtWork, find_runs, reopen
 
 PROGRAMS = {"mnist": mnist, "imdb": imdb}
 CONFIGS = {"mnist": mnist.MnistConfig, "imdb": imdb.ImdbConfig}
 
 
-def find_unfinished(runs):
-    """Return the unfinished run that was begun last.
+def reopen_last(runs):
+    """Return, ready to go on, the run that was begun last of those that nobody finished or works on.
 
     Raises:
         UserError: There is none.
     """
     for folder in find_runs(runs):
         if (folder / CONFIG).exists() and not (folder / METRICS).exists():
-            return folder
-    raise UserError(f"there is no unfinished run in {runs}")
+            with contextlib.suppress(AtWork):
+                return reopen(folder, CONFIGS)
+    raise UserError(f"there is no run in {runs} to go on with")
 
 
 def main(arguments):
@@ -31,12 +33,14 @@ def main(arguments):
     )
     parser.add_argument("--runs", default="runs", help="folder of all runs (default: 'runs')")
     chosen = parser.parse_args(arguments)
-    folder = pathlib.Path(chosen.run) if chosen.run else find_unfinished(pathlib.Path(chosen.runs))
-    stopped = reopen(folder, CONFIGS)
+    if chosen.run:
+        stopped = reopen(pathlib.Path(chosen.run), CONFIGS)
+    else:
+        stopped = reopen_last(pathlib.Path(chosen.runs))
     if stopped is None:
-        print(f"The run {folder} is finished: there is nothing to do.")
+        print(f"The run {chosen.run} is finished: there is nothing to do.")
         return 0
-    print(f"Going on with {folder}.")
+    print(f"Going on with {stopped.folder}.")
     return stopped.carry_out(PROGRAMS[stopped.recipe].train_and_test)
 
 

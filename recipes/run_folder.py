@@ -19,6 +19,10 @@ METRICS = "metrics.json"  # the figures; there when the run is finished
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
+class AtWork(UserError):
+    """Another process works on the run."""
+
+
 class Run:
     """One run of a program, new or going on.
 
@@ -149,7 +153,8 @@ def reopen(folder, configs):
         configs: Dict from the recipes to the classes of their configurations.
 
     Raises:
-        UserError: It is no run, it is damaged, or another process works on it.
+        AtWork: Another process works on it.
+        UserError: It is no run, or it is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"there is no run {folder}")
@@ -166,7 +171,7 @@ def reopen(folder, configs):
     except OSError as error:
         raise UserError(f"cannot write in {folder}: {error.strerror}") from error
     if held is None:
-        raise UserError(f"another process is working on {folder}")
+        raise AtWork(f"another process is working on {folder}")
     with contextlib.suppress(OSError):
         for leftover in folder.glob("unfinished-*"):
             leftover.unlink()

@@ -62,8 +62,9 @@ def prepare(config):
     """Seed everything; give TensorFlow threads so that independent small products run side by side."""
     keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+        with contextlib.suppress(RuntimeError):  # too late: this process has used TensorFlow before
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
 
 
 def split_validation(data, size):
@@ -85,11 +86,13 @@ def make_batches(data, config, change=None, first=0):
     """
     inputs, labels = (tf.constant(array) for array in data)
 
+    @tf.autograph.experimental.do_not_convert  # it would write files, also on a full disk
     def one_pass(number):
         order = tf.range(tf.shape(labels)[0])
         order = tf.random.experimental.stateless_shuffle(order, seed=[config.seed, number])
         return tf.data.Dataset.from_tensor_slices(order)
 
+    @tf.autograph.experimental.do_not_convert
     def take(step, indices):
         batch = tf.gather(inputs, indices)
         if change is not None:
