@@ -75,7 +75,7 @@ def read_checkpoint(path, shapes):
         UserError: The file is damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             progress = json.loads(str(arrays["progress"]))
             numbers = range(len(shapes))
             states = [[arrays[f"{name}_{number}"] for number in numbers] for name in ("state", "best")]
