@@ -7,13 +7,19 @@ FLAGS = $(foreach flag,cell preset epochs units batch seed data name,$(call flag
 flag = $(if $($(call upper,$(1))),--$(1) '$($(call upper,$(1)))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
+# Texts and file names go through the environment as they were given: quotes and dollar signs survive.
+GIVEN := $(foreach name,TEXT FILE IMAGE RUN,$(if $(filter command,$(origin $(name))),$(name)))
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval export $(name)))
+given = $(foreach name,$(filter $(1),$(GIVEN)),--$(shell echo $(name) | tr A-Z a-z)="$$$(name)") $(ARGS)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup train-mnist train-imdb resume runs test test-backends lint format clean
+.PHONY: help setup train-mnist train-imdb resume runs predict-mnist predict-imdb test test-backends bench \
+	lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME ARGS"
-	@echo "Variable of resume: RUN, a run's folder"
+	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -38,16 +44,25 @@ train-imdb: .venv/ready  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes.imdb $(FLAGS)
 
 resume: .venv/ready  ## go on with the run RUN, or with the unfinished run begun last
-	@$(VENV)/python -m recipes.resume $(if $(RUN),--run '$(RUN)')
+	@$(VENV)/python -m recipes.resume $(call given,RUN)
 
 runs: .venv/ready  ## list all runs, the best of each recipe first
 	@$(VENV)/python -m recipes.runs
 
+predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
+	@$(VENV)/python -m recipes.predict mnist $(call given,IMAGE RUN)
+
+predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… or standard input, is a good review
+	@$(VENV)/python -m recipes.predict imdb $(call given,TEXT FILE RUN)
+
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
-	$(VENV)/python -m pytest
+	$(VENV)/python -m pytest -n auto
 
 test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
 	$(VENV)/python -m tests.backends
+
+bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM
+	@$(VENV)/python -m benchmarks.cpu $(ARGS)
 
 lint: .venv/ready-dev  ## check style and imports
 	$(VENV)/ruff check .

@@ -11,6 +11,7 @@ from custom_layers.depth_gated_lstm import DepthGatedLSTM, DepthGatedLSTMCell
 from custom_layers.gated_cell import GatedCell
 from custom_layers.kernel_report import kernel_report
 from custom_layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
+from custom_layers.trace_gates import trace_gates
 from custom_layers.weight_drop_lstm import WeightDropLSTM
 
 #: Name of a cell -> the layer that runs it.
@@ -37,4 +38,5 @@ __all__ = [
     "PeepholeLSTMCell",
     "WeightDropLSTM",
     "kernel_report",
+    "trace_gates",
 ]

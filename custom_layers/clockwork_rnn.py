@@ -99,6 +99,7 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
         self.digits = [BASE**place for place in range(digits)]
         self.module_units = units // len(self.periods)
         self.state_size = [units, len(self.periods) * digits]
+        self._weights, self._some_weights = None, {}
 
     def build(self, input_shape):
         """Create the weights for inputs of shape ``(batch, features)``."""
@@ -145,41 +146,67 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
         h, clock = states
         t = self._read_clock(clock)
         active = ops.repeat(ops.equal(t, 0), self.module_units, axis=-1)
-        candidate = self.activation(self._preactivation(inputs, h, training))
+        candidate = self.activation(self.preactivation(inputs, h, training))
         clock = self._write_clock(ops.mod(t + 1, np.array(self.periods, "int32")))
         return {
             "candidate": candidate,
-            "active": ops.cast(active, candidate.dtype),
+            "active": ops.cast(active, self.compute_dtype),
             "h": ops.where(active, candidate, h),
-            "clock": ops.cast(clock, candidate.dtype),
+            "clock": ops.cast(clock, self.compute_dtype),
         }
 
-    def _preactivation(self, inputs, h, training):
+    def preactivation(self, inputs, h, training=False, modules=None):
+        """Return ``x W + h⁻ U + b`` of the given modules, side by side; by default of all."""
         masks = self.get_dropout_mask(inputs), self.get_recurrent_dropout_mask(h)
         if training and masks[0] is not None:
             inputs = inputs * masks[0]
         if training and masks[1] is not None:
             h = h * masks[1]
-        z = ops.matmul(inputs, self.kernel) + ops.matmul(h, self._recurrent_matrix())
-        return z if self.bias is None else z + self.bias
+        W, U, b = self._weights if modules is None else self._weights_of(modules)
+        z = ops.matmul(inputs, W) + ops.matmul(h, U)
+        return z if b is None else ops.add(z, b)
 
-    def _recurrent_matrix(self):
-        """Return U ``(units, units)``, lower triangular in blocks."""
-        columns = [
-            ops.pad(kernel, [[first * self.module_units, 0], [0, 0]])
-            for first, kernel in enumerate(self.recurrent_kernels)
-        ]
-        return ops.concatenate(columns, axis=-1)
+    def get_recurrent_dropout_mask(self, step_input):
+        """Return the mask of the states; draw it first where there is none yet.
+
+        ``keras.layers.RNN`` calls this before its loop: the place to put U together, once.
+        """
+        if self._weights is None:
+            columns = [
+                ops.pad(kernel, [[first * self.module_units, 0], [0, 0]])
+                for first, kernel in enumerate(self.recurrent_kernels)
+            ]
+            U = ops.cast(ops.concatenate(columns, axis=-1), self.compute_dtype)
+            self._weights = self.kernel, U, self.bias
+        return super().get_recurrent_dropout_mask(step_input)
+
+    def reset_recurrent_dropout_mask(self):
+        """Forget the mask of the states: the next sequence draws a new one."""
+        self._weights, self._some_weights = None, {}
+        super().reset_recurrent_dropout_mask()
+
+    def _weights_of(self, modules):
+        if modules not in self._some_weights:
+            units = np.arange(self.units).reshape(len(self.periods), -1)[list(modules)].ravel()
+            self._some_weights[modules] = [
+                None if weight is None else ops.take(weight, units, axis=-1) for weight in self._weights
+            ]
+        return self._some_weights[modules]
 
     def _read_clock(self, clock):
         """Return t mod T_k, ``(batch, g)`` integers, from its digits."""
         digits = ops.reshape(ops.cast(clock, "int32"), (-1, len(self.periods), len(self.digits)))
-        return ops.sum(digits * np.array(self.digits, "int32"), axis=-1)
+        return ops.sum(ops.multiply(digits, np.array(self.digits, "int32")), axis=-1)
 
     def _write_clock(self, t):
         """Return the digits of t mod T_k, ``(batch, g·digits)`` integers."""
         digits = ops.mod(ops.floor_divide(t[..., None], np.array(self.digits, "int32")), BASE)
         return ops.reshape(digits, (-1, self.state_size[1]))
+
+    def clock_at(self, t, h):
+        """Return the clock after ``t`` steps from 0, for the batch of ``h``."""
+        digits = [t % period // place % BASE for period in self.periods for place in self.digits]
+        return ops.zeros_like(h[:, :1]) + ops.cast(np.array(digits), h.dtype)
 
     def get_initial_state(self, batch_size=None):
         """Return zero states for ``batch_size`` sequences."""
@@ -214,6 +241,9 @@ class ClockworkRNN(RecurrentLayer):
     Raises:
         ValueError: As in `ClockworkRNNCell`.
 
+    With ``unroll=True`` it computes at every step only the modules that tick, if it knows them: without
+    a mask, an ``initial_state`` or ``stateful``. That is the saving that the paper's section 3 counts.
+
     Differs from ``keras.layers.SimpleRNN`` in its periods, and in returning its clock as a second state.
 
     Example:
@@ -224,3 +254,28 @@ class ClockworkRNN(RecurrentLayer):
     """
 
     cell_class = ClockworkRNNCell
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        """Read the sequences: see `RecurrentLayer`."""
+        self._starts_at_zero = initial_state is None and not self.stateful
+        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Run the loop: `RecurrentLayer`'s, or, where it is known who ticks, those modules alone."""
+        if not self.unroll or mask is not None or not self._starts_at_zero:
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        cell, (h, _) = self.cell, initial_state
+        modules = ops.split(h, len(cell.periods), axis=-1)
+        steps = ops.unstack(sequences, axis=1)
+        outputs = []
+        for t, inputs in enumerate(reversed(steps) if self.go_backwards else steps):
+            ticking = tuple(k for k, period in enumerate(cell.periods) if t % period == 0)
+            if ticking:
+                new = cell.activation(cell.preactivation(inputs, h, training, ticking))
+                for k, module in zip(ticking, ops.split(new, len(ticking), axis=-1)):
+                    modules[k] = module
+                h = ops.concatenate(modules, axis=-1)
+            outputs.append(h)
+        clock = cell.clock_at(len(outputs), h)
+        outputs = ops.stack(outputs if self.return_sequences else [h], axis=1)
+        return h, outputs, [h, clock]

@@ -53,10 +53,10 @@ class CoupledLSTMCell(GatedCell):
         """Return the gates, the candidate and the new states of one step, by name."""
         _, c = states
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
-        f = σ(z["f"] + p("f", c))
+        f = σ(p("f", z, c))
         g = φ(z["c"])
         c = f * c + (1 - f) * g
-        o = σ(z["o"] + p("o", c))
+        o = σ(p("o", z, c))
         h = o * φ(c)
         return {"f": f, "candidate": g, "o": o, "c": c, "h": h}
 

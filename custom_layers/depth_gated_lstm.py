@@ -35,7 +35,6 @@ class _Level(PeepholeLSTMCell):
     def trace(self, inputs, states, c_below, training=False):
         h, c = states
         z = self.preactivation(inputs, h, training)
-        z = dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1)))
         if training and self.dropout:
             masks = self.get_dropout_mask(inputs)
             inputs = inputs * (masks[-1] if isinstance(masks, list) else masks)
@@ -46,12 +45,12 @@ class _Level(PeepholeLSTMCell):
         _, c, c_below = states
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
         q, r = self.depth_peephole, self.depth_below
-        i = σ(z["i"] + p("i", c))
-        f = σ(z["f"] + p("f", c))
+        i = σ(p("i", z, c))
+        f = σ(p("f", z, c))
         d = σ(z["d"] + q * c + r * c_below)
         g = φ(z["c"])
         c = f * c + i * g + d * c_below
-        o = σ(z["o"] + p("o", c))
+        o = σ(p("o", z, c))
         h = o * φ(c)
         return {"i": i, "f": f, "d": d, "candidate": g, "o": o, "c": c, "h": h}
 
@@ -90,7 +89,7 @@ class DepthGatedLSTMCell(GatedCell):
 
     Call arguments:
         inputs: ``(batch, features)``.
-        states: h and c of each level, from the bottom up, each ``(batch, units)``.
+        states: h and c of each level, from the top down, each ``(batch, units)``.
         training: Whether dropout is on.
 
     Returns:
@@ -117,7 +116,8 @@ class DepthGatedLSTMCell(GatedCell):
             raise ValueError(f"depth must be a positive integer, got {depth!r}")
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
-        self.state_names = [f"{name}_{level + 1}" for level in range(depth) for name in "hc"]
+        # Keras takes the first state for the output before, where a step is masked: the top comes first.
+        self.state_names = [f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"]
         self.state_size = [units] * 2 * depth
         self.levels = [self._make_level(level) for level in range(depth)]
 
@@ -144,10 +144,11 @@ class DepthGatedLSTMCell(GatedCell):
         The names end with the number of the level: ``"f_1"``, ``"d_2"``, …
         """
         traces, c_below = {}, ()  # nothing is below the bottom
-        for number, level in enumerate(self.levels):
-            own = states[2 * number : 2 * number + 2]
+        states = dict(zip(self.state_names, states))
+        for number, level in enumerate(self.levels, start=1):
+            own = [states[f"h_{number}"], states[f"c_{number}"]]
             values = level.trace(inputs, own, *c_below, training=training)
-            traces |= {f"{name}_{number + 1}": value for name, value in values.items()}
+            traces |= {f"{name}_{number}": value for name, value in values.items()}
             inputs, c_below = values["h"], (values["c"],)
         return traces
 

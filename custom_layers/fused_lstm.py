@@ -42,9 +42,7 @@ class FusedLSTM:
         lstm = self.lstm
         for name in ("return_sequences", "go_backwards", "unroll", "stateful", "zero_output_for_mask"):
             setattr(lstm, name, getattr(self.owner, name))
-        cell = lstm.cell
-        try:
-            cell.kernel, cell.recurrent_kernel, cell.bias = weights
-            return lstm.inner_loop(sequences, initial_state, mask, training=training)
-        finally:
-            cell.kernel = cell.recurrent_kernel = cell.bias = None
+        # Set as plain attributes, so that neither Keras nor torch counts them as weights of this LSTM.
+        for name, weight in zip(("kernel", "recurrent_kernel", "bias"), weights):
+            object.__setattr__(lstm.cell, name, weight)
+        return lstm.inner_loop(sequences, initial_state, mask, training=training)

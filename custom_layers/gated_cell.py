@@ -124,6 +124,7 @@ class GatedCell(keras.layers.SimpleRNNCell):
         self.tied_dropout = tied_dropout
         if recurrent_dropout and not tied_dropout:
             self.dropout_mask_count = len(self.gates)  # Keras then makes a list of masks
+        self._by_gate = None
         self.state_size = [self.units] * len(self.state_names)
 
     def _checked_peepholes(self, peepholes):
@@ -190,22 +191,57 @@ class GatedCell(keras.layers.SimpleRNNCell):
 
     def trace(self, inputs, states, training=False):
         """Take one step and return everything computed in it, by name, each ``(batch, units)``."""
-        z = self.preactivation(inputs, states[0], training)
-        return self.step(dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1))), states)
+        return self.step(self.preactivation(inputs, states[0], training), states)
 
     def preactivation(self, inputs, h, training=False):
-        """Return ``x W + h⁻ U + b``, all gates side by side: ``(batch, G·units)``."""
-        masks = h_masks = None
-        if training:
-            masks = self.get_dropout_mask(inputs)
-            h_masks = self.get_recurrent_dropout_mask(h)
-        z = _masked_product(inputs, masks, self.kernel)
-        z = z + _masked_product(h, h_masks, self.recurrent_kernel)
-        return z if self.bias is None else z + self.bias
+        """Return ``x W + h⁻ U + b`` of each gate ``(batch, units)``, by name."""
+        x_mask = self.get_dropout_mask(inputs) if training else None
+        h_mask = self.get_recurrent_dropout_mask(h) if training else None
+        if isinstance(h_mask, list):
+            return self._preactivation_by_gate(inputs, h)
+        x = inputs if x_mask is None else inputs * x_mask
+        h = h if h_mask is None else h * h_mask
+        z = ops.matmul(x, self.kernel) + ops.matmul(h, self.recurrent_kernel)
+        if self.bias is not None:
+            z = ops.add(z, self.bias)
+        return dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1)))
 
-    def peephole(self, gate, c):
-        """Return ``p_gate ⊙ c``, or 0 where that gate has no peephole."""
-        return self.peephole_weights[gate] * c if gate in self.peepholes else 0.0
+    def _preactivation_by_gate(self, inputs, h):
+        """Do the same with masks that differ from gate to gate, all gates in one batched product."""
+        x_masks, W, h_masks, U, b = self._by_gate
+        x = inputs[None] if x_masks is None else inputs * x_masks
+        z = ops.matmul(x, W) + ops.matmul(h * h_masks, U)
+        return dict(zip(self.gates, ops.unstack(z if b is None else z + b)))
+
+    def get_recurrent_dropout_mask(self, step_input):
+        """Return the masks of the states, one or a list; draw them first where there are none yet.
+
+        ``keras.layers.RNN`` calls this before its loop, and `get_dropout_mask` before this: the place to
+        lay out, once, masks and weights with the gates in front.
+        """
+        masks = super().get_recurrent_dropout_mask(step_input)
+        if isinstance(masks, list) and self._by_gate is None:
+            x_masks = self.get_dropout_mask(None) if self.dropout else None
+            x_masks = None if x_masks is None else ops.stack(x_masks)
+            W, U = self._gates_in_front(self.kernel), self._gates_in_front(self.recurrent_kernel)
+            b = None if self.bias is None else self._gates_in_front(self.bias[None])
+            self._by_gate = x_masks, W, ops.stack(masks), U, b
+        return masks
+
+    def reset_recurrent_dropout_mask(self):
+        """Forget the masks of the states: the next sequence draws new ones."""
+        self._by_gate = None
+        super().reset_recurrent_dropout_mask()
+
+    def _gates_in_front(self, weights):
+        """Turn weights ``(n, G·units)`` into ``(G, n, units)``."""
+        weights = ops.convert_to_tensor(weights, self.compute_dtype)
+        weights = ops.reshape(weights, (weights.shape[0], len(self.gates), self.units))
+        return ops.transpose(weights, (1, 0, 2))
+
+    def peephole(self, gate, z, c):
+        """Return ``z_gate + p_gate ⊙ c``, or ``z_gate`` where that gate has no peephole."""
+        return z[gate] + self.peephole_weights[gate] * c if gate in self.peepholes else z[gate]
 
     def step(self, z, states):
         """Write the equations of one step here.
@@ -235,14 +271,3 @@ class GatedCell(keras.layers.SimpleRNNCell):
             "peephole_constraint": keras.constraints.serialize(self.peephole_constraint),
             "tied_dropout": self.tied_dropout,
         }
-
-
-def _masked_product(x, masks, weights):
-    """``x @ weights``, where ``masks`` may drop from ``x``: for all gates alike, or gate by gate."""
-    if masks is None:
-        return ops.matmul(x, weights)
-    if not isinstance(masks, list):
-        return ops.matmul(x * masks, weights)
-    columns = ops.split(weights, len(masks), axis=-1)
-    products = [ops.matmul(x * mask, column) for mask, column in zip(masks, columns)]
-    return ops.concatenate(products, axis=-1)

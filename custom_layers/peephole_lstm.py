@@ -52,11 +52,11 @@ class PeepholeLSTMCell(GatedCell):
         """Return the gates, the candidate and the new states of one step, by name."""
         _, c = states
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
-        i = σ(z["i"] + p("i", c))
-        f = σ(z["f"] + p("f", c))
+        i = σ(p("i", z, c))
+        f = σ(p("f", z, c))
         g = φ(z["c"])
         c = f * c + i * g
-        o = σ(z["o"] + p("o", c))
+        o = σ(p("o", z, c))
         h = o * φ(c)
         return {"i": i, "f": f, "candidate": g, "o": o, "c": c, "h": h}
 

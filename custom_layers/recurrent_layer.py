@@ -1,6 +1,11 @@
 """From a cell to a drop-in layer: ``PeepholeLSTM(128)`` beside ``keras.layers.LSTM(128)``."""
 
 import keras
+from keras import ops
+
+from custom_layers.kernel_report import has_gpu
+
+SMALLEST_SPLIT = 32  # sequences in a batch that is worth splitting
 
 
 class RecurrentLayer(keras.layers.RNN):
@@ -66,6 +71,30 @@ class RecurrentLayer(keras.layers.RNN):
             trainable=trainable,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        """Run the cell over the sequence: called by ``keras.layers.RNN``.
+
+        On a CPU, TensorFlow runs independent operations side by side, but a loop depends on itself from
+        step to step; so a batch is cut into halves, two loops that occupy two cores. Each half draws its
+        own dropout masks.
+        """
+        batch = sequences.shape[0]
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if not on_tensorflow or batch is None or batch < SMALLEST_SPLIT or has_gpu():
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        halves = []
+        for rows in (slice(0, batch // 2), slice(batch // 2, batch)):
+            states = [state[rows] for state in initial_state]
+            self.cell.reset_dropout_mask()
+            self.cell.reset_recurrent_dropout_mask()
+            self.cell.get_dropout_mask(sequences[rows, 0])
+            self.cell.get_recurrent_dropout_mask(states[0])
+            half_mask = None if mask is None else mask[rows]
+            halves.append(super().inner_loop(sequences[rows], states, half_mask, training=training))
+        last, outputs, states = zip(*halves)
+        states = [ops.concatenate(pair, axis=0) for pair in zip(*states)]
+        return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), states
 
     @property
     def units(self):

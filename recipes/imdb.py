@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from recipes import report
+from recipes import pictures, report
 from recipes.command_line import UserError, check_above_zero, check_at_least, option, parse, run
 from recipes.datasets import load_imdb
 from recipes.run_folder import Run
@@ -75,6 +75,9 @@ def make_tokenizer(texts, vocabulary, length):
     """
     vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
+    # Keras saves one word a line; a word that holds a line break, "\x85" say, would spoil the file.
+    words = vectorize.get_vocabulary(include_special_tokens=False)
+    vectorize.set_vocabulary([word for word in words if len(f"{word}.".splitlines()) == 1])
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
@@ -174,6 +177,7 @@ def train_and_test(run):
     )
     probabilities = model.predict(test[0], batch_size=500, verbose=0)
     results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
+    pictures.draw_safely(pictures.draw_imdb, folder, model, tokenizer, dataset.test, probabilities)
     return finish(config, dataset, model, folder, results)
 
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes import report
+from recipes import pictures, report
 from recipes.command_line import check_above_zero, check_at_least, option, parse, run
 from recipes.datasets import load_mnist
 from recipes.run_folder import Run
@@ -180,6 +180,7 @@ def train_and_test(run):
     if config.preset == "classic":
         results["test_accuracy_first_128"] = float(np.mean(correct[:128]))
         print(f"On the first 128 test images: {results['test_accuracy_first_128']:.4f}")
+    pictures.draw_safely(pictures.draw_mnist, folder, model, test, probabilities)
     return finish(config, dataset, model, folder, results)
 
 

@@ -25,6 +25,13 @@ def reopen_last(runs):
     raise UserError(f"there is no run in {runs} to go on with")
 
 
+def find(name, runs):
+    """Return the folder of the run that ``name`` means: a path, or a name that one run has."""
+    named = list(runs.glob(f"*/{pathlib.PurePath(name).name}"))
+    folder = pathlib.Path(name)
+    return named[0] if not folder.is_dir() and folder.name == name and len(named) == 1 else folder
+
+
 def main(arguments):
     """Go on with a run; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
@@ -33,12 +40,11 @@ def main(arguments):
     )
     parser.add_argument("--runs", default="runs", help="folder of all runs (default: 'runs')")
     chosen = parser.parse_args(arguments)
-    if chosen.run:
-        stopped = reopen(pathlib.Path(chosen.run), CONFIGS)
-    else:
-        stopped = reopen_last(pathlib.Path(chosen.runs))
+    runs = pathlib.Path(chosen.runs)
+    folder = find(chosen.run, runs) if chosen.run else None
+    stopped = reopen(folder, CONFIGS) if folder else reopen_last(runs)
     if stopped is None:
-        print(f"The run {chosen.run} is finished: there is nothing to do.")
+        print(f"The run {folder} is finished: there is nothing to do.")
         return 0
     print(f"Going on with {stopped.folder}.")
     return stopped.carry_out(PROGRAMS[stopped.recipe].train_and_test)

@@ -62,7 +62,7 @@ def prepare(config):
     """Seed everything; give TensorFlow threads so that independent small products run side by side."""
     keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # too late: this process has used TensorFlow before
+        with contextlib.suppress(RuntimeError):  # TensorFlow has started, and keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
 

@@ -95,7 +95,7 @@ def gradients(layer, x, states, seeds):
 
     def loss(result):
         outputs, *new_states = result
-        return sum(keras.ops.sum(a * b) for a, b in zip(seeds, [outputs, *new_states]))
+        return sum(keras.ops.sum(keras.ops.multiply(b, a)) for a, b in zip(seeds, [outputs, *new_states]))
 
     weights = layer.trainable_variables
     backend = keras.backend.backend()

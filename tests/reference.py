@@ -107,8 +107,12 @@ def gru_cho(x, states, weights):
 
 
 def depth_gated(x, states, weights, depth=2):
-    """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the level below."""
-    states = list(states)
+    """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the level below.
+
+    The states are given and returned from the top level down: h, c, h, c, …
+    """
+    h_of = list(states[-2::-2])  # from the bottom up
+    c_of = list(states[::-2])
     outputs = []
     for t in range(x.shape[1]):
         below = x[:, t]
@@ -116,20 +120,21 @@ def depth_gated(x, states, weights, depth=2):
             name = f"level_{level + 1}/"
             own = {k[len(name) :]: v for k, v in weights.items() if k.startswith(name)}
             W, U, b = by_gate(own, "ifco")
-            h, c = states[2 * level], states[2 * level + 1]
+            h, c = h_of[level], c_of[level]
             z = {gate: below @ W[gate] + h @ U[gate] + b[gate] for gate in "ifco"}
             new_c = sigmoid(z["f"] + own["peephole_f"] * c) * c
             new_c = new_c + sigmoid(z["i"] + own["peephole_i"] * c) * np.tanh(z["c"])
             if level > 0:
-                c_below = states[2 * level - 1]  # of this step already
+                c_below = c_of[level - 1]  # of this step already
                 linear = below @ own["depth_kernel"] + own["depth_bias"]
                 gate = sigmoid(linear + own["depth_peephole"] * c + own["depth_below"] * c_below)
                 new_c = new_c + gate * c_below
             h = sigmoid(z["o"] + own["peephole_o"] * new_c) * np.tanh(new_c)
-            states[2 * level], states[2 * level + 1] = h, new_c
+            h_of[level], c_of[level] = h, new_c
             below = h
         outputs.append(h)
-    return np.stack(outputs, axis=1), states
+    final = [state for level in reversed(range(depth)) for state in (h_of[level], c_of[level])]
+    return np.stack(outputs, axis=1), final
 
 
 def clockwork(x, states, weights, periods=(1, 2, 4, 8)):

@@ -84,14 +84,15 @@ class OutputGateSeesOldCell(PeepholeLSTMCell):
     def step(self, z, states):
         σ, φ, p = self.recurrent_activation, self.activation, self.peephole
         _, old = states
-        i, f = σ(z["i"] + p("i", old)), σ(z["f"] + p("f", old))
+        i, f = σ(p("i", z, old)), σ(p("f", z, old))
         c = f * old + i * φ(z["c"])
-        return {"c": c, "h": σ(z["o"] + p("o", old)) * φ(c)}
+        return {"c": c, "h": σ(p("o", z, old)) * φ(c)}
 
 
 class PeepholesOfInputAndForgetSwapped(PeepholeLSTMCell):
-    def peephole(self, gate, c):
-        return super().peephole({"i": "f", "f": "i", "o": "o"}[gate], c)
+    def peephole(self, gate, z, c):
+        other = {"i": "f", "f": "i", "o": "o"}[gate]
+        return z[gate] + self.peephole_weights[other] * c
 
 
 class CouplingTheOtherWayRound(CoupledLSTMCell):
@@ -108,21 +109,23 @@ class ForgetAndOutputGateSwapped(CoupledLSTMCell):
 
 class DepthGateSeesCellOfStepBefore(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[:2])
-        top = self.levels[1].trace(bottom["h"], states[2:], states[1])
+        bottom = self.levels[0].trace(inputs, states[2:])
+        top = self.levels[1].trace(bottom["h"], states[:2], states[3])
         return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
 
 
 class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[:2])
-        top = self.levels[1].trace(bottom["c"], states[2:], bottom["c"])
+        bottom = self.levels[0].trace(inputs, states[2:])
+        top = self.levels[1].trace(bottom["c"], states[:2], bottom["c"])
         return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
 
 
 class FastModulesFeedSlowOnes(ClockworkRNNCell):
-    def _recurrent_matrix(self):
-        return keras.ops.transpose(super()._recurrent_matrix())
+    def preactivation(self, inputs, h, training=False, modules=None):
+        W, U, b = self._weights
+        z = keras.ops.matmul(inputs, W) + keras.ops.matmul(h, keras.ops.transpose(U))
+        return z + b
 
 
 class ActivationOfCopies(ClockworkRNNCell):
@@ -235,7 +238,7 @@ def test_shut_depth_gate_is_a_plain_stack(rng):
     for number, level in enumerate(stack.cell.levels):
         plain = random_layer(PeepholeLSTM, 4, x.shape[-1], rng)
         plain.set_weights([weight.numpy() for weight in level.weights if "depth" not in weight.name][:6])
-        own = slice(2 * number, 2 * number + 2)
+        own = slice(4 - 2 * number, 6 - 2 * number)  # from the top down
         x, plain_states = run(plain, x, states[own])
         for actual, expected in zip(new_states[own], plain_states):
             assert_close(actual, expected, 1e-6)
@@ -266,6 +269,23 @@ def test_the_clock_survives_low_precision(dtype, rng):
         expected = set(range(period, 6010, period))
         assert ticks <= expected
         assert len(ticks) > 0.8 * len(expected)  # a rounded value may repeat
+
+
+def test_unrolled_with_the_ticking_modules_alone_is_the_loop(rng):
+    """Outputs, states and gradients; also backwards."""
+    for options in ({}, {"go_backwards": True}, {"use_bias": False}):
+        loop = random_layer(ClockworkRNN, 6, 5, rng, periods=(2, 3, 5), **options)
+        skipping = ClockworkRNN.from_config(loop.get_config() | {"unroll": True})
+        skipping.build((None, 11, 5))
+        skipping.set_weights(loop.get_weights())
+        x = rng.uniform(-1, 1, (3, 11, 5)).astype("float32")
+        seeds = [rng.uniform(-1, 1, (3, 11, 6)).astype("float32")]
+        for a, b in zip(run(skipping, x), run(loop, x)):
+            for actual, expected in zip(a, b):
+                assert_close(actual, expected, 1e-6)
+        expected = gradients(loop, x, None, seeds)
+        for name, gradient in gradients(skipping, x, None, seeds).items():
+            assert_close(gradient, expected[name], 1e-5)
 
 
 def test_the_clock_pauses_on_padding_and_starts_at_the_end_backwards(rng):

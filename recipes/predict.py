@@ -1,0 +1,175 @@
+"""Use a trained model: ``python -m recipes.predict imdb --text "…"``, ``… mnist --image digit.png``."""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import sys
+import warnings
+
+import keras
+import tensorflow as tf
+
+import custom_layers  # noqa: F401 - registers the layers
+from recipes.command_line import UserError, run
+from recipes.digit_image import read_digit
+
+
+def find_model(recipe, runs, name):
+    """Return the path of a run's model.
+
+    Args:
+        recipe: ``"mnist"`` or ``"imdb"``.
+        runs: Folder of all runs.
+        name: Name of the run, or path of its folder or model; empty: the newest finished run.
+
+    Raises:
+        UserError: There is none.
+    """
+    parent = pathlib.Path(runs) / recipe
+    if name:
+        for path in (
+            parent / name / "model.keras",
+            pathlib.Path(name) / "model.keras",
+            pathlib.Path(name),
+        ):
+            if path.is_file():
+                return path
+        known = ", ".join(sorted(path.parent.name for path in parent.glob("*/model.keras")))
+        known = f"; there are {known}" if known else ""
+        raise UserError(f"no run {name!r} with a model in {parent}{known}")
+    finished = [path for path in parent.glob("*/model.keras") if (path.parent / "metrics.json").exists()]
+    if not finished:
+        raise UserError(f"no finished run in {parent}: train one with `make train-{recipe}`")
+    return max(finished, key=lambda path: (path.stat().st_mtime_ns, path))
+
+
+def load_model(recipe, path):
+    """Load a recipe's model; raise UserError if the file is damaged or of something else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(path, compile=False)
+            kind = _kind(model)
+    except Exception as error:  # a damaged file can raise almost anything in Keras
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"cannot load {path}, it is damaged or no model: {reason}") from error
+    if kind != recipe:
+        made = f"made by the {kind} recipe" if kind else "made by neither recipe"
+        raise UserError(f"{path} is not a model of the {recipe} recipe: it was {made}")
+    return model
+
+
+def _kind(model):
+    """Return the recipe that made a model, or None."""
+    if len(model.inputs) == 1 and len(model.outputs) == 1:
+        if model.inputs[0].dtype == "string" and model.output_shape == (None, 1):
+            return "imdb"
+        if model.input_shape == (None, 28, 28) and model.output_shape == (None, 10):
+            return "mnist"
+    return None
+
+
+def show(result, as_json):
+    """Print one result at once."""
+    if as_json:
+        line = json.dumps(result, ensure_ascii=False)
+    else:
+        line = f"{result['label']} {result['probability']:.4f}"
+        text = " ".join(result.get("text", "").split())
+        line += f"  {text[:70]}…" if len(text) > 70 else f"  {text}" if text else ""
+    print(line, flush=True)
+
+
+def predict_mnist(options):
+    """Say which digit an image shows; return the exit status."""
+    image = read_digit(options.image)
+    model = load_model("mnist", find_model("mnist", options.runs, options.run))
+    probabilities = model.predict_on_batch(image[None])[0].tolist()
+    label = max(range(10), key=probabilities.__getitem__)
+    result = {"label": label, "probability": probabilities[label], "probabilities": probabilities}
+    show(result, options.json)
+    return 0
+
+
+def predict_imdb(options):
+    """Say of each text whether it is a good review; return the exit status.
+
+    An empty line costs a message on standard error and, at the end, status 2; the other lines are
+    answered all the same.
+    """
+    if options.text is not None and not options.text.strip():
+        raise UserError("the text is empty")
+    model = load_model("imdb", find_model("imdb", options.runs, options.run))
+    if options.text is not None:
+        show(judge(model, options.text), options.json)
+        return 0
+    status, number = 0, 0
+    for number, line in enumerate(read_lines(options.file), 1):
+        if line.strip():
+            show({"line": number, **judge(model, line.strip())}, options.json)
+        else:
+            print(f"error: line {number} is empty", file=sys.stderr, flush=True)
+            status = 2
+    if not number:
+        raise UserError("there is no review to read")
+    return status
+
+
+def read_lines(path):
+    """Yield the lines of a file, or of standard input for None or ``"-"``, as they come."""
+    if path in (None, "-"):
+        if sys.stdin.isatty():
+            print("Type one review a line; Ctrl-D ends.", file=sys.stderr, flush=True)
+        for line in sys.stdin.buffer:
+            yield line.decode("utf-8", "replace")
+        return
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                yield line.decode("utf-8", "replace")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def judge(model, text):
+    """Return label, probability of the label, both probabilities, and the text."""
+    good = float(model.predict_on_batch(tf.constant([text.encode("utf-8", "replace")]))[0, 0])
+    probabilities = {"bad": 1 - good, "good": good}
+    label = "good" if good > 0.5 else "bad"
+    return {
+        "label": label,
+        "probability": probabilities[label],
+        "probabilities": probabilities,
+        "text": text,
+    }
+
+
+def main(arguments):
+    """Read the command line and predict; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m recipes.predict", description=__doc__)
+    recipes = parser.add_subparsers(dest="recipe", required=True)
+    imdb = recipes.add_parser("imdb", help="good or bad? Reads standard input if no text is given")
+    source = imdb.add_mutually_exclusive_group()
+    source.add_argument("--text", help="one review")
+    source.add_argument("--file", help="a file of reviews, one a line; - is standard input")
+    mnist = recipes.add_parser("mnist", help="which digit is in an image?")
+    mnist.add_argument("--image", required=True, help="an image of one digit, of any size")
+    for recipe, predict in (imdb, predict_imdb), (mnist, predict_mnist):
+        recipe.add_argument("--run", default="", help="name or folder of the run (default: the newest)")
+        recipe.add_argument("--runs", default="runs", help="folder of all runs (default: runs)")
+        recipe.add_argument("--json", action="store_true", help="print JSON, one object a line")
+        recipe.set_defaults(predict=predict)
+    options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal need not have every letter
+    try:
+        return options.predict(options)
+    except BrokenPipeError:  # the reader has seen enough: predict … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+
+
+if __name__ == "__main__":
+    run(main)

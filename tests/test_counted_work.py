@@ -1,0 +1,87 @@
+"""Guards the speed by counted work in the traced graph, not by seconds (TensorFlow only)."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from custom_layers import CoupledLSTM, PeepholeLSTM
+
+BATCH = 8  # below the size at which batches are split: one loop
+
+
+def training_step(layer, batch=BATCH):
+    """Return a compiled training step of a small model."""
+    inputs = keras.Input((6, 5))
+    model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
+
+    @tf.function(jit_compile=False, reduce_retracing=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(x, training=True)))
+        return tape.gradient(loss, model.trainable_variables)
+
+    return step, tf.constant(np.ones((batch, 6, 5), "float32"))
+
+
+def operations_in_loops(layer, batch=BATCH):
+    """Return how often each operation stands in the bodies of the loops of a training step."""
+    step, x = training_step(layer, batch)
+    graph = step.get_concrete_function(x).graph.as_graph_def()
+    loops = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
+    bodies = {node.attr["body"].func.name for node in loops}
+    counts = {}
+    for function in graph.library.function:
+        if function.signature.name in bodies:
+            for node in function.node_def:
+                counts[node.op] = counts.get(node.op, 0) + 1
+    return counts, len(loops)
+
+
+def work(counts):
+    """Return the number of operations that compute, not those that keep the loop."""
+    free = ("Const", "Identity", "NoOp", "Placeholder", "TensorListPushBack", "TensorListPopBack")
+    return sum(number for op, number in counts.items() if op not in free)
+
+
+def test_peepholes_cost_three_products_and_their_gradients():
+    plain, _ = operations_in_loops(PeepholeLSTM(4, peepholes=()))
+    all_three, _ = operations_in_loops(PeepholeLSTM(4))
+    assert all_three["MatMul"] == plain["MatMul"]
+    assert all_three["Mul"] - plain["Mul"] <= 9  # three forward, six backward
+
+
+def test_no_more_work_a_step_than_keras_lstm():
+    lstm, loops = operations_in_loops(keras.layers.LSTM(4))
+    assert loops == 2  # forward and backward
+    ours, loops = operations_in_loops(PeepholeLSTM(4, peepholes=()))
+    assert loops == 2
+    assert ours["MatMul"] == lstm["MatMul"]
+    assert work(ours) <= work(lstm)
+    coupled, _ = operations_in_loops(CoupledLSTM(4))
+    assert coupled["Sigmoid"] == 2
+    assert work(coupled) <= work(lstm) + 3  # of smaller operations: the gradient of 1 − f
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_dropout_by_gate_is_two_batched_products_and_moves_no_weights(layer_class):
+    counts, _ = operations_in_loops(layer_class(4, dropout=0.2, recurrent_dropout=0.2))
+    assert "MatMul" not in counts
+    assert counts["BatchMatMulV2"] == 6  # two forward, four backward
+    assert "Transpose" not in counts
+    lstm, _ = operations_in_loops(keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2))
+    assert work(counts) < 0.75 * work(lstm)
+
+
+def test_a_large_batch_is_two_loops_side_by_side():
+    assert operations_in_loops(PeepholeLSTM(4), batch=64)[1] == 4
+    assert operations_in_loops(PeepholeLSTM(4), batch=31)[1] == 2
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_one_trace_for_each_shape(layer_class):
+    step, x = training_step(layer_class(4), batch=64)
+    for _ in range(3):
+        step(x)
+        step(x[:7])
+    assert step.experimental_get_tracing_count() == 2
