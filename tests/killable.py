@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from recipes import imdb, mnist, resume
+from recipes import imdb, mnist, pictures, resume
 from recipes.command_line import run
 
 PROGRAMS = {"mnist": mnist.main, "imdb": imdb.main, "resume": resume.main}
@@ -22,7 +22,7 @@ FORKS.set_forkserver_preload(["killable", "pytest"])
 
 
 def start_fork_server():
-    """Start the server, which finds this module by PYTHONPATH alone."""
+    """Start the server, which finds this module by PYTHONPATH alone; call it before all else."""
     before = os.environ.get("PYTHONPATH")
     here = pathlib.Path(__file__).parent
     os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent), *filter(None, [before])])
@@ -45,7 +45,6 @@ class Trainer:
     """
 
     def __init__(self, program, arguments, log, trap=None):
-        start_fork_server()
         self.log = log
         arguments = [str(argument) for argument in arguments]
         self.process = FORKS.Process(target=_work, args=(program, arguments, str(log), trap))
@@ -78,6 +77,7 @@ def _work(program, arguments, log, trap):
     # What the fork server made of them would be written at exit only.
     sys.stdout, sys.stderr = open(1, "w", 1, closefd=False), open(2, "w", 1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    pictures.draw_safely = lambda *arguments: None  # drawing takes longer than all the rest
     if trap:
         _set_trap(*trap)
     sys.argv[1:] = arguments
