@@ -11,6 +11,7 @@ import pathlib
 import resource
 import signal
 import sys
+import threading
 import time
 
 from recipes import imdb, mnist, pictures, resume
@@ -41,7 +42,7 @@ class Trainer:
         log: File for its standard output, appended to; its standard error goes to ``log``.err.
         trap: None, or what to do at a certain file operation: ``(action, name, count, when)``.
             At the ``count``-th time that a file takes the name ``name`` (None: any), ``"before"`` or
-            ``"after"`` that: ``"kill"`` the process or ``"fill"`` the disk.
+            ``"after"`` that, one of `ACTIONS` takes place.
     """
 
     def __init__(self, program, arguments, log, trap=None):
@@ -56,9 +57,9 @@ class Trainer:
         assert self.process.exitcode is not None
         return self.process.exitcode
 
-    def kill(self, number=signal.SIGKILL):
-        """Send a signal, and return the exit status."""
-        os.kill(self.process.pid, number)
+    def kill(self):
+        """Kill the process, and return the exit status: 0 if it had ended before."""
+        os.kill(self.process.pid, signal.SIGKILL)
         return self.wait()
 
     def errors(self):
@@ -84,6 +85,23 @@ def _work(program, arguments, log, trap):
     run(PROGRAMS[program])
 
 
+def _fill_disk():
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the limit must not stop the log
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+
+
+def _send(number):
+    os.kill(os.getpid(), number)
+
+
+ACTIONS = {
+    "kill": lambda: _send(signal.SIGKILL),
+    "stop": lambda: _send(signal.SIGSTOP),
+    "interrupt soon": lambda: threading.Timer(0.03, _send, [signal.SIGINT]).start(),
+    "fill the disk": _fill_disk,
+}
+
+
 def _set_trap(action, name, count, when):
     seen, replace = [], os.replace
 
@@ -93,10 +111,7 @@ def _set_trap(action, name, count, when):
         if when == "after":
             replace(source, target)
         if len(seen) == count:
-            if action == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the limit must not stop the log
-            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+            ACTIONS[action]()
         if when == "before":
             replace(source, target)
 

@@ -117,7 +117,7 @@ def kill_again_and_again(scenario, folder, kills, expected):
             trap = ("kill", None, rng.randint(1, 9), rng.choice(["before", "after"]))
         trainer = (go_on if begun else start)(scenario, folder, trap)
         if how == "time":  # anywhere, starting up included
-            time.sleep(rng.uniform(0, 3))
+            time.sleep(rng.uniform(0, 2))
         if how == "saving":  # anywhere in the first interval after one that was saved
             before = modified(run / "checkpoint.npz")
             trainer.wait_for(lambda before=before: modified(run / "checkpoint.npz") != before)
@@ -166,9 +166,8 @@ def stop_after_two_intervals(folder, scenario="mnist-weight-drop"):
 def test_ctrl_c(never_stopped, tmp_path):
     scenario = "mnist-weight-drop"
     run = run_folder(scenario, tmp_path)
-    trainer = start(scenario, tmp_path)
-    trainer.wait_for((run / "checkpoint.npz").exists)
-    assert trainer.kill(signal.SIGINT) == 130
+    trainer = start(scenario, tmp_path, ("interrupt soon", "checkpoint.npz", 2, "after"))
+    assert trainer.wait() == 130
     printed = (tmp_path / "log").read_text().splitlines()
     assert printed[-2:] == [
         f"Interrupted. The best model so far: {run / 'model.keras'}",
@@ -186,7 +185,7 @@ def test_a_full_disk(never_stopped, tmp_path):
     run = stop_after_two_intervals(tmp_path)
     for count in (1, 5):  # while going on; in the fourth interval after that
         kept = (run / "checkpoint.npz").read_bytes()
-        trainer = go_on(scenario, tmp_path, ("fill", "history.csv", count, "after"))
+        trainer = go_on(scenario, tmp_path, ("fill the disk", "history.csv", count, "after"))
         assert trainer.wait() == 2
         line = trainer.errors().splitlines()[-1]
         assert line == (
@@ -223,9 +222,8 @@ def test_a_finished_run_stays_as_it_is(never_stopped, capsys):
 def test_only_one_process_works_on_a_run(tmp_path, capsys):
     run = stop_after_two_intervals(tmp_path)
     before = modified(run / "checkpoint.npz")
-    trainer = go_on("mnist-weight-drop", tmp_path)
+    trainer = go_on("mnist-weight-drop", tmp_path, ("stop", "checkpoint.npz", 1, "after"))
     trainer.wait_for(lambda: modified(run / "checkpoint.npz") != before)
-    os.kill(trainer.process.pid, signal.SIGSTOP)
     with pytest.raises(UserError, match="another process is working on"):
         resume.main(["--run", str(run)])
     with pytest.raises(UserError, match="there is no run in .* to go on with"):
