@@ -239,7 +239,8 @@ def finishing_the_step(keeper):
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if not keeper.interrupted:
+            signal.signal(signal.SIGINT, before)
 
 
 def fit(model, config, data, validation, folder, save, change=None, callbacks=()):

@@ -98,6 +98,7 @@ ACTIONS = {
     "kill": lambda: _send(signal.SIGKILL),
     "stop": lambda: _send(signal.SIGSTOP),
     "interrupt soon": lambda: threading.Timer(0.03, _send, [signal.SIGINT]).start(),
+    "interrupt twice": lambda: (_send(signal.SIGINT), _send(signal.SIGINT)),
     "fill the disk": _fill_disk,
 }
 
@@ -106,11 +107,11 @@ def _set_trap(action, name, count, when):
     seen, replace = [], os.replace
 
     def trapped(source, target):
-        if name in (None, os.path.basename(target)):
-            seen.append(target)
+        matches = name in (None, os.path.basename(target))
+        seen.extend([target] * matches)
         if when == "after":
             replace(source, target)
-        if len(seen) == count:
+        if matches and len(seen) == count:
             ACTIONS[action]()
         if when == "before":
             replace(source, target)

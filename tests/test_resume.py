@@ -335,6 +335,7 @@ def test_dropout_goes_on_with_the_same_seeds(cell, tmp_path):
         return model
 
     def train(model):
+        model.reset_metrics()
         return [float(model.train_on_batch(np.ones((4, 3, 2)), np.ones((4, 1)))) for _ in range(3)]
 
     first, second = make(), make()
@@ -411,3 +412,11 @@ mnist   full    lstm         modern       0.9900     12.6  runs/mnist/good
 mnist   sample  lstm         classic  unfinished           runs/mnist/half
 """
     )
+
+
+def test_ctrl_c_twice(tmp_path):
+    scenario = "mnist-classic"
+    trainer = start(scenario, tmp_path, ("interrupt twice", "checkpoint.npz", 1, "after"))
+    assert trainer.wait() == -signal.SIGINT
+    assert "Traceback" not in trainer.errors()
+    assert (run_folder(scenario, tmp_path) / "checkpoint.npz").exists()
