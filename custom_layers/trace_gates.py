@@ -92,8 +92,8 @@ class _Trace(keras.layers.Layer):
                     for name, value in values.items()
                 }
             states = [values[name] for name in self.names]
-            if self.names[-1] not in ("h", "c", "clock"):  # a stack: its top level, under plain names
-                values = values | {"c": values[self.names[-1]], "h": values[self.names[-2]]}
+            if self.names[0] != "h":  # a stack: its top level, under plain names
+                values = values | {"h": values[self.names[0]], "c": values[self.names[1]]}
             steps.append(values)
         return {name: ops.stack([values[name] for values in steps], axis=1) for name in steps[0]}
 
