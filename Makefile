@@ -13,12 +13,13 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name)))$(eval expo
 given = $(foreach name,$(filter $(1),$(GIVEN)),--$(shell echo $(name) | tr A-Z a-z)="$$$(name)") $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train-mnist train-imdb predict-mnist predict-imdb test test-backends bench lint format clean
+.PHONY: help setup train-mnist train-imdb resume runs predict-mnist predict-imdb test test-backends bench \
+	lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME ARGS"
-	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS"
+	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -41,6 +42,12 @@ train-mnist: .venv/ready  ## train on MNIST, read row by row
 
 train-imdb: .venv/ready  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes.imdb $(FLAGS)
+
+resume: .venv/ready  ## go on with the run RUN, or with the unfinished run begun last
+	@$(VENV)/python -m recipes.resume $(call given,RUN)
+
+runs: .venv/ready  ## list all runs, the best of each recipe first
+	@$(VENV)/python -m recipes.runs
 
 predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
 	@$(VENV)/python -m recipes.predict mnist $(call given,IMAGE RUN)

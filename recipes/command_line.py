@@ -70,9 +70,11 @@ def check_above_zero(config, name):
 
 
 def run(main):
-    """Call ``main`` with the command line and exit with its status; 2 after a UserError."""
+    """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C."""
     try:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

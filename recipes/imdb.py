@@ -14,13 +14,13 @@ from keras import ops
 from recipes import pictures, report
 from recipes.command_line import UserError, check_above_zero, check_at_least, option, parse, run
 from recipes.datasets import load_imdb
+from recipes.run_folder import Run
 from recipes.training import (
     RECURRENT,
     Config,
     announce,
     finish,
     fit,
-    make_folder,
     prepare,
     split_validation,
     total_steps,
@@ -140,11 +140,17 @@ def make_modern(config, steps):
 
 
 def main(arguments):
-    """Train, test and write the run's folder; return the exit status."""
+    """Train as the command line says; return the exit status."""
     config = parse(PRESETS, __doc__, arguments)
     config.check()
+    return Run("imdb", config).carry_out(train_and_test)
+
+
+def train_and_test(run):
+    """Train, or go on training; test, and write the run's folder; return the exit status."""
+    config = run.config
     prepare(config)
-    dataset = load_imdb(config.data)
+    dataset = load_imdb(run.source)
     if dataset.sample_warning:
         print(dataset.sample_warning)
     texts, validation_texts = split_validation(dataset.train, len(dataset.train[1]) // 10)
@@ -159,7 +165,7 @@ def main(arguments):
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
     sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(test[1])}
     announce(config, dataset, sizes, model)
-    folder = make_folder("imdb", config)
+    folder = run.make_folder(dataset.source)
 
     results = fit(
         model,

@@ -13,6 +13,7 @@ import tensorflow as tf
 from recipes import pictures, report
 from recipes.command_line import check_above_zero, check_at_least, option, parse, run
 from recipes.datasets import load_mnist
+from recipes.run_folder import Run
 from recipes.training import (
     RECURRENT,
     Config,
@@ -20,7 +21,6 @@ from recipes.training import (
     finish,
     fit,
     make_batches,
-    make_folder,
     prepare,
     split_validation,
     total_steps,
@@ -116,13 +116,16 @@ def distorted(images, seed, amount):
 class MinibatchReport(keras.callbacks.Callback):
     """Prints loss and accuracy on the last minibatch of each epoch, as the article does."""
 
-    def __init__(self, batches, every):
+    def __init__(self, data, config):
         super().__init__()
-        self.batches = iter(batches.shard(every, every - 1))
-        self.every = every
+        self.data, self.config, self.every = data, config, config.save_every
+        self.batches = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Compute and print."""
+        if self.batches is None:  # the first epoch, or the first after a stop
+            batches = make_batches(self.data, self.config, first=epoch * self.every)
+            self.batches = iter(batches.shard(self.every, self.every - 1))
         images, labels = next(self.batches)
         probabilities = self.model.predict_on_batch(images)
         likelihoods = np.take_along_axis(probabilities, labels.numpy()[:, None], axis=1)
@@ -133,11 +136,17 @@ class MinibatchReport(keras.callbacks.Callback):
 
 
 def main(arguments):
-    """Train, test and write the run's folder; return the exit status."""
+    """Train as the command line says; return the exit status."""
     config = parse(PRESETS, __doc__, arguments)
     config.check()
+    return Run("mnist", config).carry_out(train_and_test)
+
+
+def train_and_test(run):
+    """Train, or go on training; test, and write the run's folder; return the exit status."""
+    config = run.config
     prepare(config)
-    dataset = load_mnist(config.data)
+    dataset = load_mnist(run.source)
     if dataset.sample_warning:
         print(dataset.sample_warning)
     scale = np.float32(1 / 255)
@@ -147,10 +156,10 @@ def main(arguments):
     model = make_classic(config) if config.preset == "classic" else make_modern(config, steps)
     sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(test[1])}
     announce(config, dataset, sizes, model)
-    folder = make_folder("mnist", config)
+    folder = run.make_folder(dataset.source)
     callbacks = []
     if config.preset == "classic" and config.save_every:
-        callbacks.append(MinibatchReport(make_batches(train, config), config.save_every))
+        callbacks.append(MinibatchReport(train, config))
 
     def change(images, seed):
         return distorted(images, seed, config.distortion)

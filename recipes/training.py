@@ -1,10 +1,11 @@
-"""What both programs share: cells, run folders, batches, and training that keeps the best epoch."""
+"""What both programs share: cells, batches, and training that keeps the best epoch and can go on."""
 
 import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
+import signal
 import time
 
 import keras
@@ -15,6 +16,7 @@ from custom_layers import CELLS, kernel_report
 from recipes import report
 from recipes.command_line import UserError, check_at_least, option
 from recipes.datasets import SOURCES
+from recipes.run_folder import CHECKPOINT, METRICS
 
 RECURRENT = {
     **CELLS,
@@ -42,6 +44,7 @@ class Config:
     )
     name: str = option("", "name of the run's folder; empty: cell-preset-seed")
     runs: str = option("runs", "folder of all runs")
+    logdir: str = option("", "folder for TensorBoard's events; empty: none")
     target: float = option(0.0, "exit with status 1 below this test accuracy")
 
     def check(self):
@@ -64,29 +67,13 @@ def prepare(config):
             tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
 
 
-def make_folder(recipe, config):
-    """Create the run's folder, never an existing one, and return its path."""
-    parent = pathlib.Path(config.runs) / recipe
-    wanted = config.name or f"{config.cell}-{config.preset}-{config.seed}"
-    names = [wanted] if config.name else [wanted, *(f"{wanted}-{n}" for n in range(2, 1000))]
-    for name in names:
-        try:
-            (parent / name).mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot create {parent / name}: {error.strerror}") from error
-        return parent / name
-    raise UserError(f"the run {parent / names[-1]} exists: choose another --name")
-
-
 def split_validation(data, size):
     """Cut the last ``size`` examples off: return the rest and these."""
     inputs, labels = data
     return (inputs[:-size], labels[:-size]), (inputs[-size:], labels[-size:])
 
 
-def make_batches(data, config, change=None):
+def make_batches(data, config, change=None, first=0):
     """Return an endless stream of batches: one shuffled pass after another, batches always full.
 
     The stream is a function of the seed and the position alone.
@@ -95,22 +82,26 @@ def make_batches(data, config, change=None):
         data: Inputs and labels, two arrays.
         config: Gives ``batch`` and ``seed``.
         change: Called with a batch of inputs and a seed of two integers; returns the inputs to use.
+        first: The position to begin at.
     """
     inputs, labels = (tf.constant(array) for array in data)
 
+    @tf.autograph.experimental.do_not_convert  # it would write files, also on a full disk
     def one_pass(number):
         order = tf.range(tf.shape(labels)[0])
         order = tf.random.experimental.stateless_shuffle(order, seed=[config.seed, number])
         return tf.data.Dataset.from_tensor_slices(order)
 
+    @tf.autograph.experimental.do_not_convert
     def take(step, indices):
         batch = tf.gather(inputs, indices)
         if change is not None:
             batch = change(batch, [config.seed, step])
         return batch, tf.gather(labels, indices)
 
-    passes = tf.data.Dataset.range(np.iinfo("int64").max).flat_map(one_pass)
-    batches = passes.batch(config.batch, drop_remainder=True).enumerate()
+    first_pass, used = divmod(first * config.batch, len(data[1]))
+    passes = tf.data.Dataset.range(first_pass, np.iinfo("int64").max).flat_map(one_pass).skip(used)
+    batches = passes.batch(config.batch, drop_remainder=True).enumerate(first)
     return batches.map(take).prefetch(2)
 
 
@@ -143,17 +134,45 @@ def announce(config, dataset, sizes, model):
     print(f"Kernel:  {kernel(model)}", flush=True)
 
 
+def get_state(model):
+    """Return copies of all that training changes: weights, dropout's seeds, the optimiser's state."""
+    return [np.array(variable.numpy()) for variable in (*model.variables, *model.optimizer.variables)]
+
+
+def set_state(model, state):
+    """Set all that training changes to what `get_state` returned."""
+    for variable, value in zip((*model.variables, *model.optimizer.variables), state):
+        variable.assign(value)
+
+
 class Keeper(keras.callbacks.Callback):
-    """Ends training after ``steps``, writes ``history.csv``, and keeps the best epoch's weights."""
+    """Keeps the best epoch, and all that is needed to go on; ends training after ``steps``.
+
+    After every epoch it writes ``history.csv``, calls ``save`` if the epoch is the best so far, and
+    then writes the checkpoint, one file, from which `go_on` sets all of this again.
+
+    Attributes:
+        rows: The history.
+        step: How many steps are done.
+        seconds: How long training took before this process.
+        best: The best validation accuracy.
+        best_state: The model's state then.
+        interrupted: Set to True, it ends training after the step at work, with KeyboardInterrupt.
+    """
 
     def __init__(self, folder, steps, save):
         super().__init__()
         self.folder, self.steps, self.save = folder, steps, save
-        self.rows, self.step = [], 0
-        self.best, self.best_weights = -1.0, None
+        self.rows, self.step, self.seconds = [], 0, 0.0
+        self.best, self.best_state = -1.0, None
+        self.interrupted = False
+
+    def on_train_begin(self, logs=None):
+        """Start the clock of the run."""
+        self.began = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Start the clock."""
+        """Start the clock of the epoch."""
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -161,26 +180,80 @@ class Keeper(keras.callbacks.Callback):
         self.step += 1
         if self.step >= self.steps:
             self.model.stop_training = True
+        elif self.interrupted:
+            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row to the history; keep the weights if they are the best so far."""
         row = {"epoch": epoch + 1, "step": self.step, **logs}
         self.rows.append({**row, "seconds": round(time.perf_counter() - self.started, 3)})
         report.write_history(self.folder / "history.csv", self.rows)
+        state = get_state(self.model)
         if logs["val_accuracy"] > self.best:
-            self.best, self.best_weights = logs["val_accuracy"], self.model.get_weights()
+            self.best, self.best_state = logs["val_accuracy"], state
             self.save()
+        progress = {
+            "rows": self.rows,
+            "step": self.step,
+            "seconds": self.seconds + time.perf_counter() - self.began,
+            "best": self.best,
+        }
+        report.write_checkpoint(self.folder / CHECKPOINT, progress, state, self.best_state)
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, logs=None):
+        """Stop the clock of the run."""
+        self.seconds += time.perf_counter() - self.began
+
+    def go_on(self, model):
+        """Set the model and this callback to what they were at the checkpoint, if there is one.
+
+        ``history.csv`` and the saved model may be of a later epoch: write them again.
+        """
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        model.optimizer.build(model.trainable_variables)
+        shapes = [value.shape for value in get_state(model)]
+        progress, state, self.best_state = report.read_checkpoint(path, shapes)
+        self.rows, self.step = progress["rows"], progress["step"]
+        self.seconds, self.best = progress["seconds"], progress["best"]
+        set_state(model, self.best_state)
+        self.save()
+        set_state(model, state)
+        report.write_history(self.folder / "history.csv", self.rows)
+        print(f"Going on after step {self.step:,} of {self.steps:,}.", flush=True)
+
+
+@contextlib.contextmanager
+def finishing_the_step(keeper):
+    """Let the first Ctrl-C wait for the end of the step; the second ends the process at once."""
+
+    def interrupt(number, frame):
+        keeper.interrupted = True
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.write(2, b"\nFinishing this step; Ctrl-C again stops at once.\n")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if not keeper.interrupted:
+            signal.signal(signal.SIGINT, before)
 
 
 def fit(model, config, data, validation, folder, save, change=None, callbacks=()):
     """Train a compiled model, keep its best epoch by validation, and return what happened.
+
+    If the folder holds a checkpoint, training goes on from there.
 
     Args:
         model: The model; it ends with the weights of its best epoch.
         config: The run's configuration.
         data: Training inputs and labels.
         validation: Validation inputs and labels.
-        folder: Where ``history.csv`` goes.
+        folder: Where ``history.csv`` and the checkpoint go.
         save: Called whenever the model is the best so far.
         change: See `make_batches`.
         callbacks: More Keras callbacks.
@@ -191,19 +264,28 @@ def fit(model, config, data, validation, folder, save, change=None, callbacks=()
     steps = total_steps(config, len(data[1]))
     interval = config.save_every or -(-len(data[1]) // config.batch)
     keeper = Keeper(folder, steps, save)
-    started = time.perf_counter()
-    model.fit(
-        make_batches(data, config, change),
-        epochs=-(-steps // interval),
-        steps_per_epoch=min(interval, steps),
-        shuffle=False,  # the stream of batches is shuffled already
-        validation_data=validation,
-        validation_batch_size=500,
-        callbacks=[keeper, *callbacks],
-    )
-    seconds = time.perf_counter() - started
-    model.set_weights(keeper.best_weights)
-    return {"steps": keeper.step, "fit_seconds": seconds, "validation_accuracy": keeper.best}
+    keeper.go_on(model)
+    if config.logdir:
+        events = pathlib.Path(config.logdir) / folder.parent.name / folder.name
+        callbacks = [*callbacks, report.EventLog(events)]
+    if keeper.step < steps:
+        with finishing_the_step(keeper):
+            model.fit(
+                make_batches(data, config, change, keeper.step),
+                initial_epoch=len(keeper.rows),
+                epochs=-(-steps // interval),
+                steps_per_epoch=min(interval, steps),
+                shuffle=False,  # the stream of batches is shuffled already
+                validation_data=validation,
+                validation_batch_size=500,
+                callbacks=[*callbacks, keeper],
+            )
+    set_state(model, keeper.best_state)
+    return {
+        "steps": keeper.step,
+        "fit_seconds": keeper.seconds,
+        "validation_accuracy": keeper.best,
+    }
 
 
 def finish(config, dataset, model, folder, results):
@@ -220,7 +302,8 @@ def finish(config, dataset, model, folder, results):
         "versions": report.versions(),
         "device": report.device_name(),
     }
-    report.write_json(folder / "metrics.json", metrics)
+    report.write_json(folder / METRICS, metrics)  # from here on the run is finished
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     accuracy = results["test_accuracy"]
     print(
         f"Test accuracy: {accuracy:.4f}, after {results['steps']:,} steps in "
