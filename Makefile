@@ -3,8 +3,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv/bin
 # The flags that the variables give: make train-mnist CELL=peephole EPOCHS=2 ARGS="--distortion 0"
-FLAGS = $(foreach flag,cell preset epochs units batch seed data name,$(call flag,$(flag))) $(ARGS)
-flag = $(if $($(call upper,$(1))),--$(1) '$($(call upper,$(1)))')
+FLAGS = $(foreach name,cell preset epochs units batch seed data name,$(call flag,$(name))) $(ARGS)
+flag = $(if $(filter command,$(origin $(call upper,$(1)))),--$(1) '$($(call upper,$(1)))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
 # Texts and file names go through the environment as they were given: quotes and dollar signs survive.

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from custom_layers.gated_cell import check_rates, check_units
+from custom_layers.gated_cell import check_rates, check_units, fresh
 from custom_layers.recurrent_layer import RecurrentLayer
 
 BASE = 256  # a digit of the clock is below it: bfloat16 holds integers up to 256 exactly
@@ -35,8 +35,8 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
 
     Args:
         units: Positive integer, a multiple of the number of periods.
-        periods: Positive integers in rising order, one for each module. They need not divide each
-            other. Default ``(1, 2, 4, 8)``.
+        periods: Positive integers below 2³¹ in rising order, one for each module. They need not divide
+            each other. Default ``(1, 2, 4, 8)``.
         activation: φ. Default ``"tanh"``.
         use_bias: Whether there is a bias.
         dropout: Fraction of the inputs to drop, the same ones at every step.
@@ -110,13 +110,11 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
         )
-        # Made anew for each module: an initialiser gives equal values to equal shapes.
-        recurrent_initializer = keras.initializers.serialize(self.recurrent_initializer)
         self.recurrent_kernels = [
             self.add_weight(
                 shape=(self.units - first * self.module_units, self.module_units),
                 name=f"recurrent_kernel_{first + 1}",
-                initializer=keras.initializers.get(recurrent_initializer),
+                initializer=fresh(self.recurrent_initializer),
                 regularizer=self.recurrent_regularizer,
                 constraint=self.recurrent_constraint,
             )
@@ -157,12 +155,12 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
 
     def preactivation(self, inputs, h, training=False, modules=None):
         """Return ``x W + h⁻ U + b`` of the given modules, side by side; by default of all."""
-        masks = self.get_dropout_mask(inputs), self.get_recurrent_dropout_mask(h)
+        masks = self.get_dropout_mask(inputs), super().get_recurrent_dropout_mask(h)
         if training and masks[0] is not None:
             inputs = inputs * masks[0]
         if training and masks[1] is not None:
             h = h * masks[1]
-        W, U, b = self._weights if modules is None else self._weights_of(modules)
+        W, U, b = self._weights_of(modules)
         z = ops.matmul(inputs, W) + ops.matmul(h, U)
         return z if b is None else ops.add(z, b)
 
@@ -171,13 +169,7 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
 
         ``keras.layers.RNN`` calls this before its loop: the place to put U together, once.
         """
-        if self._weights is None:
-            columns = [
-                ops.pad(kernel, [[first * self.module_units, 0], [0, 0]])
-                for first, kernel in enumerate(self.recurrent_kernels)
-            ]
-            U = ops.cast(ops.concatenate(columns, axis=-1), self.compute_dtype)
-            self._weights = self.kernel, U, self.bias
+        self._weights, self._some_weights = self._put_together(), {}
         return super().get_recurrent_dropout_mask(step_input)
 
     def reset_recurrent_dropout_mask(self):
@@ -185,11 +177,24 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
         self._weights, self._some_weights = None, {}
         super().reset_recurrent_dropout_mask()
 
+    def _put_together(self):
+        """Return W, U ``(units, units)``, lower triangular in blocks, and b."""
+        columns = [
+            ops.pad(kernel, [[first * self.module_units, 0], [0, 0]])
+            for first, kernel in enumerate(self.recurrent_kernels)
+        ]
+        U = ops.cast(ops.concatenate(columns, axis=-1), self.compute_dtype)
+        return self.kernel, U, self.bias
+
     def _weights_of(self, modules):
+        """Return the columns of W, U and b of the given modules; of all for None."""
+        weights = self._weights or self._put_together()
+        if modules is None:
+            return weights
         if modules not in self._some_weights:
             units = np.arange(self.units).reshape(len(self.periods), -1)[list(modules)].ravel()
             self._some_weights[modules] = [
-                None if weight is None else ops.take(weight, units, axis=-1) for weight in self._weights
+                None if weight is None else ops.take(weight, units, axis=-1) for weight in weights
             ]
         return self._some_weights[modules]
 
@@ -221,8 +226,11 @@ def _checked_periods(periods):
     """Return the periods as a tuple, or raise ValueError."""
     chosen = tuple(periods) if isinstance(periods, (list, tuple)) else ()
     whole = all(isinstance(p, numbers.Integral) and not isinstance(p, bool) for p in chosen)
-    if not chosen or not whole or chosen[0] < 1 or any(a >= b for a, b in zip(chosen, chosen[1:])):
-        raise ValueError(f"periods must be positive integers in rising order, each once, got {periods!r}")
+    rising = all(a < b for a, b in zip(chosen, chosen[1:]))
+    if not chosen or not whole or not rising or chosen[0] < 1 or chosen[-1] >= 2**31:
+        raise ValueError(
+            f"periods must be positive integers in rising order, each once, below 2**31, got {periods!r}"
+        )
     return tuple(int(period) for period in chosen)
 
 

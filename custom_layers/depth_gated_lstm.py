@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from custom_layers.gated_cell import GatedCell
+from custom_layers.gated_cell import GatedCell, fresh
 from custom_layers.peephole_lstm import PeepholeLSTMCell
 from custom_layers.recurrent_layer import RecurrentLayer
 
@@ -26,7 +26,7 @@ class _Level(PeepholeLSTMCell):
             weight = self.add_weight(
                 shape=shape,
                 name=name,
-                initializer=getattr(self, f"{kind}_initializer"),
+                initializer=fresh(getattr(self, f"{kind}_initializer")),
                 regularizer=getattr(self, f"{kind}_regularizer"),
                 constraint=getattr(self, f"{kind}_constraint"),
             )
@@ -122,10 +122,12 @@ class DepthGatedLSTMCell(GatedCell):
         self.levels = [self._make_level(level) for level in range(depth)]
 
     def _make_level(self, level):
-        config = GatedCell.get_config(self)
+        config = {name: getattr(self, name) for name in GatedCell(1).get_config()}
+        config |= {name: fresh(config[name]) for name in config if name.endswith("initializer")}
+        config["dtype"] = self.dtype_policy
         config["name"] = f"level_{level + 1}"
         config["seed"] = None if self.seed is None else self.seed + level
-        return (_Level if level else PeepholeLSTMCell).from_config(config)
+        return (_Level if level else PeepholeLSTMCell)(**config)
 
     def build(self, input_shape):
         """Create the weights for inputs of shape ``(batch, features)``."""

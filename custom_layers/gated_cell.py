@@ -20,6 +20,11 @@ def check_rates(**rates):
             raise ValueError(f"{name} must be a number in [0, 1), got {rate!r}")
 
 
+def fresh(initializer):
+    """Return an initialiser like the given one: without a seed, it draws values of its own."""
+    return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
+
+
 @keras.saving.register_keras_serializable(package="custom_layers")
 class GatedCell(keras.layers.SimpleRNNCell):
     """Base of the gated cells: one time step, for ``keras.layers.RNN``.
@@ -170,7 +175,7 @@ class GatedCell(keras.layers.SimpleRNNCell):
             gate: self.add_weight(
                 shape=(self.units,),
                 name=f"peephole_{gate}",
-                initializer=self.peephole_initializer,
+                initializer=fresh(self.peephole_initializer),
                 regularizer=self.peephole_regularizer,
                 constraint=self.peephole_constraint,
             )
@@ -196,9 +201,9 @@ class GatedCell(keras.layers.SimpleRNNCell):
     def preactivation(self, inputs, h, training=False):
         """Return ``x W + h⁻ U + b`` of each gate ``(batch, units)``, by name."""
         x_mask = self.get_dropout_mask(inputs) if training else None
-        h_mask = self.get_recurrent_dropout_mask(h) if training else None
+        h_mask = super().get_recurrent_dropout_mask(h) if training else None
         if isinstance(h_mask, list):
-            return self._preactivation_by_gate(inputs, h)
+            return self._preactivation_by_gate(inputs, h, self._by_gate or self._lay_out(h_mask))
         x = inputs if x_mask is None else inputs * x_mask
         h = h if h_mask is None else h * h_mask
         z = ops.matmul(x, self.kernel) + ops.matmul(h, self.recurrent_kernel)
@@ -206,26 +211,28 @@ class GatedCell(keras.layers.SimpleRNNCell):
             z = ops.add(z, self.bias)
         return dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1)))
 
-    def _preactivation_by_gate(self, inputs, h):
+    def _preactivation_by_gate(self, inputs, h, by_gate):
         """Do the same with masks that differ from gate to gate, all gates in one batched product."""
-        x_masks, W, h_masks, U, b = self._by_gate
+        x_masks, W, h_masks, U, b = by_gate
         x = inputs[None] if x_masks is None else inputs * x_masks
         z = ops.matmul(x, W) + ops.matmul(h * h_masks, U)
         return dict(zip(self.gates, ops.unstack(z if b is None else z + b)))
 
+    def _lay_out(self, h_masks):
+        """Return masks and weights with the gates in front."""
+        x_masks = ops.stack(self.get_dropout_mask(None)) if self.dropout else None
+        W, U = self._gates_in_front(self.kernel), self._gates_in_front(self.recurrent_kernel)
+        b = None if self.bias is None else self._gates_in_front(self.bias[None])
+        return x_masks, W, ops.stack(h_masks), U, b
+
     def get_recurrent_dropout_mask(self, step_input):
         """Return the masks of the states, one or a list; draw them first where there are none yet.
 
-        ``keras.layers.RNN`` calls this before its loop, and `get_dropout_mask` before this: the place to
-        lay out, once, masks and weights with the gates in front.
+        ``keras.layers.RNN`` calls this before its loop, after `get_dropout_mask`: the place to lay out
+        masks and weights, once.
         """
         masks = super().get_recurrent_dropout_mask(step_input)
-        if isinstance(masks, list) and self._by_gate is None:
-            x_masks = self.get_dropout_mask(None) if self.dropout else None
-            x_masks = None if x_masks is None else ops.stack(x_masks)
-            W, U = self._gates_in_front(self.kernel), self._gates_in_front(self.recurrent_kernel)
-            b = None if self.bias is None else self._gates_in_front(self.bias[None])
-            self._by_gate = x_masks, W, ops.stack(masks), U, b
+        self._by_gate = self._lay_out(masks) if isinstance(masks, list) else None
         return masks
 
     def reset_recurrent_dropout_mask(self):

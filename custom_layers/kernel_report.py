@@ -13,11 +13,12 @@ def kernel_report(model):
 
     Args:
         model: A Keras model or layer. Models inside it, and wrappers such as ``Bidirectional``, are
-            looked into.
+            looked into, not the attributes of other layers.
 
     Returns:
-        Dict from the name of each recurrent layer to ``{"cpu": kernel, "gpu": kernel}``. A kernel is
-        ``"cuDNN"``, or ``"generic loop: "`` and the first condition that keeps the layer from cuDNN.
+        Dict from the name of each recurrent layer, with " (2)" and so on where a name repeats, to
+        ``{"cpu": kernel, "gpu": kernel}``. A kernel is ``"cuDNN"``, or ``"generic loop: "`` and the
+        first condition that keeps the layer from cuDNN.
 
     Example:
     >>> import keras
@@ -28,7 +29,10 @@ def kernel_report(model):
     report = {}
     for layer in _recurrent_layers(model):
         obstacle = cudnn_obstacle(layer)
-        report[layer.name] = {
+        name, count = layer.name, 1
+        while name in report:  # models inside the model may repeat a name
+            name, count = f"{layer.name} ({count + 1})", count + 1
+        report[name] = {
             "cpu": "generic loop: cuDNN needs an NVIDIA GPU",
             "gpu": f"generic loop: {obstacle}" if obstacle else "cuDNN",
         }
@@ -70,6 +74,8 @@ def cudnn_obstacle(layer):
         return "unroll is True, cuDNN needs False"
     if not cell.use_bias:
         return "use_bias is False, cuDNN needs True"
+    if isinstance(layer, keras.layers.GRU) and keras.backend.backend() == "jax":
+        return "Keras has no cuDNN GRU on JAX"
     if not getattr(cell, "reset_after", True):
         return "reset_after is False, cuDNN needs True"
     return None

@@ -75,7 +75,7 @@ class WeightDropLSTM(keras.layers.LSTM):
             dropout=dropout,
             seed=seed,
             use_cudnn=False,
-            **kwargs,
+            **{**kwargs, "implementation": 2},  # the only one that cuDNN's inputs allow
         )
         self.weight_dropout = weight_dropout
         self.weight_seed_generator = keras.random.SeedGenerator(seed)

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach us as exceptions
 
@@ -18,4 +19,6 @@ def _import_quietly(name):
         os.close(nowhere)
 
 
+_at_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback
 _import_quietly("tensorflow")
+signal.signal(signal.SIGINT, _at_ctrl_c)

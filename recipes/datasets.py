@@ -91,6 +91,7 @@ def load(name, source, sample):
         unreachable = find_unreachable(builder)
         if unreachable is None:
             download(name, builder)
+            builder = make_builder(name)  # which now finds the copy
         elif source == "full":
             raise UserError(
                 f"no prepared {name} in {builder.data_path}, and {unreachable}: set TFDS_DATA_DIR to "

@@ -43,6 +43,8 @@ def _grey(image):
     """Return an image as an array ``(height, width)`` from 0 to 1."""
     if image.mode.startswith(("I", "F")):  # 16 bits or more: Pillow would cut them off
         values = np.asarray(image, "float64")
+        if 0 <= values.min() and 255 < values.max() <= 65535:
+            return values / 65535
         return (values - values.min()) / (np.ptp(values) or 1)
     values = np.asarray(image.convert("RGBA"), "float64") / 255
     grey, opacity = values[..., :3] @ (0.299, 0.587, 0.114), values[..., 3]

@@ -16,11 +16,11 @@ from recipes.command_line import UserError, check_above_zero, check_at_least, op
 from recipes.datasets import load_imdb
 from recipes.run_folder import Run
 from recipes.training import (
-    RECURRENT,
     Config,
     announce,
     finish,
     fit,
+    make_recurrent,
     prepare,
     split_validation,
     total_steps,
@@ -93,7 +93,8 @@ def make_classic(config):
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding, mask_zero=True)(numbers)
     # Keras 1 dropped whole words' vectors; noise_shape does so.
     vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
-    recurrent = RECURRENT[config.cell](config.units, dropout=0.2, recurrent_dropout=0.2)
+    kind = "weight_dropout" if config.cell == "weight-drop" else "recurrent_dropout"
+    recurrent = make_recurrent(config, dropout=0.2, **{kind: 0.2})
     probability = keras.layers.Dense(1, "sigmoid")(recurrent(vectors))
     model = keras.Model(numbers, probability, name="classic")
     optimizer = keras.optimizers.Adam(config.learning_rate)
@@ -113,7 +114,7 @@ def make_modern(config, steps):
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding)(numbers)
     vectors = keras.layers.Dropout(0.5, noise_shape=(None, config.words, 1))(vectors)
     vectors = keras.layers.SpatialDropout1D(0.3)(vectors) * is_word
-    recurrent = RECURRENT[config.cell](config.units, return_sequences=True)
+    recurrent = make_recurrent(config, return_sequences=True)
     segments = ops.reshape(vectors, (-1, SEGMENT, config.embedding))
     outputs = keras.layers.Bidirectional(recurrent)(segments)
     outputs = ops.reshape(outputs, (-1, config.words, 2 * config.units))

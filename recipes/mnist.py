@@ -15,12 +15,12 @@ from recipes.command_line import check_above_zero, check_at_least, option, parse
 from recipes.datasets import load_mnist
 from recipes.run_folder import Run
 from recipes.training import (
-    RECURRENT,
     Config,
     announce,
     finish,
     fit,
     make_batches,
+    make_recurrent,
     prepare,
     split_validation,
     total_steps,
@@ -55,9 +55,7 @@ def make_classic(config):
     # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's bound from it.
     bound = (6 / (28 + config.units + 4 * config.units)) ** 0.5
     uniform = keras.initializers.RandomUniform(-bound, bound)
-    recurrent = RECURRENT[config.cell](
-        config.units, kernel_initializer=uniform, recurrent_initializer=uniform.clone()
-    )
+    recurrent = make_recurrent(config, kernel_initializer=uniform, recurrent_initializer=uniform.clone())
     normal = keras.initializers.RandomNormal(0.0, 1.0)
     classify = keras.layers.Dense(
         10, "softmax", kernel_initializer=normal, bias_initializer=normal.clone()
@@ -72,7 +70,7 @@ def make_classic(config):
 def make_modern(config, steps):
     """Return today's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
-    recurrent = RECURRENT[config.cell](config.units)
+    recurrent = make_recurrent(config)
     model = keras.Model(images, keras.layers.Dense(10, "softmax")(recurrent(images)), name="modern")
     warmup = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -123,6 +121,8 @@ class MinibatchReport(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Compute and print."""
+        if self.model.stop_training and self.config.steps % self.every:
+            return  # the last epoch was a shorter one
         if self.batches is None:  # the first epoch, or the first after a stop
             batches = make_batches(self.data, self.config, first=epoch * self.every)
             self.batches = iter(batches.shard(self.every, self.every - 1))

@@ -55,6 +55,8 @@ def draw_safely(draw, *arguments):
     """Draw; what goes wrong becomes a warning, since a picture must not cost a trained model."""
     try:
         draw(*arguments)
+    except OSError:
+        raise  # a full disk, say: the run can go on later and draw then
     except Exception as error:  # whatever it is, the run goes on
         reason = " ".join(str(error).split())[:200]
         print(f"WARNING: not all pictures: {type(error).__name__}: {reason}", file=sys.stderr)

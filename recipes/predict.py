@@ -34,7 +34,7 @@ def find_model(recipe, runs, name):
             pathlib.Path(name) / "model.keras",
             pathlib.Path(name),
         ):
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
         known = ", ".join(sorted(path.parent.name for path in parent.glob("*/model.keras")))
         known = f"; there are {known}" if known else ""
@@ -42,7 +42,7 @@ def find_model(recipe, runs, name):
     finished = [path for path in parent.glob("*/model.keras") if (path.parent / "metrics.json").exists()]
     if not finished:
         raise UserError(f"no finished run in {parent}: train one with `make train-{recipe}`")
-    return max(finished, key=lambda path: (path.stat().st_mtime_ns, path))
+    return max(finished, key=lambda path: ((path.parent / "metrics.json").stat().st_mtime_ns, path))
 
 
 def load_model(recipe, path):
@@ -120,6 +120,8 @@ def predict_imdb(options):
 def read_lines(path):
     """Yield the lines of a file, or of standard input for None or ``"-"``, as they come."""
     if path in (None, "-"):
+        if sys.stdin is None:
+            return
         if sys.stdin.isatty():
             print("Type one review a line; Ctrl-D ends.", file=sys.stderr, flush=True)
         for line in sys.stdin.buffer:

@@ -97,7 +97,10 @@ class EventLog(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Open the file."""
-        self.writer = tf.summary.create_file_writer(str(self.folder))
+        try:
+            self.writer = tf.summary.create_file_writer(str(self.folder))
+        except tf.errors.OpError as error:
+            raise OSError(f"cannot write events to {self.folder}: {error.message}") from error
 
     def on_epoch_end(self, epoch, logs=None):
         """Write one event for each figure, at the number of steps taken."""

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import pathlib
 
 from recipes import imdb, mnist
@@ -21,15 +22,16 @@ def reopen_last(runs):
     for folder in find_runs(runs):
         if (folder / CONFIG).exists() and not (folder / METRICS).exists():
             with contextlib.suppress(AtWork):
-                return reopen(folder, CONFIGS)
+                if (stopped := reopen(folder, CONFIGS)) is not None:
+                    return stopped
     raise UserError(f"there is no run in {runs} to go on with")
 
 
 def find(name, runs):
     """Return the folder of the run that ``name`` means: a path, or a name that one run has."""
-    named = list(runs.glob(f"*/{pathlib.PurePath(name).name}"))
+    named = [folder for folder in runs.glob("*/*") if folder.name == name]
     folder = pathlib.Path(name)
-    return named[0] if not folder.is_dir() and folder.name == name and len(named) == 1 else folder
+    return named[0] if not os.path.isdir(folder) and len(named) == 1 else folder
 
 
 def main(arguments):

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import fcntl
 import json
+import os
 import pathlib
 import secrets
 import shlex
@@ -156,9 +157,9 @@ def reopen(folder, configs):
         AtWork: Another process works on it.
         UserError: It is no run, or it is damaged.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"there is no run {folder}")
-    if not (folder / CONFIG).exists():
+    if not os.path.isfile(folder / CONFIG):
         raise UserError(f"{folder} is not a run that can go on: it has no {CONFIG}")
     choices = read_choices(folder)
     try:

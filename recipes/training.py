@@ -54,7 +54,9 @@ class Config:
             raise UserError("--epochs and --steps are both 0: training would never end")
         if self.target > 1:
             raise UserError(f"--target must be at most 1, got {self.target!r}")
-        if pathlib.PurePath(self.name).name != self.name:
+        if self.seed >= 2**32:
+            raise UserError(f"--seed must be below 2**32, got {self.seed}")
+        if pathlib.PurePath(self.name).name != self.name or self.name.startswith("."):
             raise UserError(f"--name must be the name of a folder, not a path, got {self.name!r}")
 
 
@@ -65,6 +67,18 @@ def prepare(config):
         with contextlib.suppress(RuntimeError):  # TensorFlow has started, and keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+
+
+def make_recurrent(config, **options):
+    """Return the recurrent layer that the configuration names.
+
+    Raises:
+        UserError: The cell cannot have that many units.
+    """
+    try:
+        return RECURRENT[config.cell](config.units, **options)
+    except ValueError as error:
+        raise UserError(f"--units {config.units} with --cell {config.cell}: {error}") from error
 
 
 def split_validation(data, size):
@@ -267,7 +281,9 @@ def fit(model, config, data, validation, folder, save, change=None, callbacks=()
     keeper.go_on(model)
     if config.logdir:
         events = pathlib.Path(config.logdir) / folder.parent.name / folder.name
-        callbacks = [*callbacks, report.EventLog(events)]
+        callbacks = [*callbacks, keeper, report.EventLog(events)]
+    else:
+        callbacks = [*callbacks, keeper]
     if keeper.step < steps:
         with finishing_the_step(keeper):
             model.fit(
@@ -278,7 +294,7 @@ def fit(model, config, data, validation, folder, save, change=None, callbacks=()
                 shuffle=False,  # the stream of batches is shuffled already
                 validation_data=validation,
                 validation_batch_size=500,
-                callbacks=[*callbacks, keeper],
+                callbacks=callbacks,
             )
     set_state(model, keeper.best_state)
     return {

@@ -61,7 +61,7 @@ def test_weight_drop_has_no_recurrent_dropout(rate):
 
 @pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
 @pytest.mark.parametrize(
-    "periods", [(), (2, 1), (1, 1), (0, 1), (-1, 2), (1, 2.5), 3, "12", None, (True, 2)]
+    "periods", [(), (2, 1), (1, 1), (0, 1), (-1, 2), (1, 2.5), 3, "12", None, (True, 2), (1, 2**31)]
 )
 def test_periods(make, periods):
     with pytest.raises(ValueError, match="periods must be positive integers in rising") as raised:
@@ -134,3 +134,11 @@ def test_tied_dropout_uses_one_mask_for_all_gates():
         f, c, _ = cell.preactivation(x, h, training=True).values()
         f, c = keras.ops.convert_to_numpy(f), keras.ops.convert_to_numpy(c)
         assert np.array_equal(f, c) is tied
+
+
+def test_random_peepholes_differ_from_gate_to_gate():
+    cell = PeepholeLSTMCell(4, peephole_initializer="random_normal")
+    cell.build((None, 3))
+    i, f, o = (weight.numpy() for weight in cell.weights if weight.name.startswith("peephole"))
+    assert np.all(i != f)
+    assert np.all(f != o)

@@ -250,6 +250,31 @@ def test_trainable_weights_all_move(variant, rng, x):
     assert layer.trainable_weights == []
 
 
+def test_a_cell_by_itself_follows_its_weights(variant, rng, x):
+    """A step in the user's own loop, in training, with dropout: nothing of an earlier step is kept."""
+    cell = variant(rng, **dropouts(variant.layer_class, 0.5, 0.5), seed=1).cell
+    states = [keras.ops.convert_to_tensor(state) for state in cell.get_initial_state(BATCH)]
+    first = numpy(cell(x[:, 0], states, training=True)[0])
+    cell.set_weights([3 * weight for weight in cell.get_weights()])
+    assert np.max(np.abs(numpy(cell(x[:, 0], states, training=True)[0]) - first)) > 1e-3
+    states = [states[0] + 1, *states[1:]]
+    before = numpy(cell(x[:, 0], states)[0])
+    cell.set_weights([0 * weight for weight in cell.get_weights()])
+    assert np.max(np.abs(numpy(cell(x[:, 0], states)[0]) - before)) > 1e-3
+
+
+def test_a_function_as_initializer_and_activation(variant, rng, x):
+    def tenth(shape, dtype=None):
+        return keras.ops.full(shape, 0.1, dtype)
+
+    def half(z):
+        return z / 2
+
+    layer = variant(rng, activation=half)
+    type(layer)(UNITS, kernel_initializer=tenth, recurrent_initializer=tenth)(x)
+    assert np.all(np.isfinite(run(layer, x)[0]))
+
+
 LOAD = """
 import sys, numpy as np, keras, custom_layers
 model = keras.saving.load_model(sys.argv[1])

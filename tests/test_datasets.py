@@ -164,3 +164,14 @@ def test_failed_download_is_one_line(monkeypatch, no_network):
     (no_network / "python").chmod(0o755)
     with pytest.raises(UserError, match="downloading mnist failed .ConnectionError: gone"):
         datasets.load_mnist("auto")
+
+
+def test_after_a_download_the_copy_is_read_anew(monkeypatch, no_network):
+    """The builder of before the download knows no splits."""
+    builders = []
+    monkeypatch.setattr(datasets, "answers", lambda url: True)
+    monkeypatch.setattr(datasets, "download", lambda name, builder: builders.append(builder))
+    monkeypatch.setattr(datasets, "read", lambda name, builder: builders.append(builder))
+    datasets.load_mnist("auto")
+    assert len(builders) == 2
+    assert builders[0] is not builders[1]

@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import imdb, mnist, pictures, report
+from recipes import datasets, imdb, mnist, pictures, report
 from recipes.command_line import UserError
+from recipes.review_grammar import make_reviews
 from recipes.training import RECURRENT, total_steps
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -29,9 +30,10 @@ KEYS = {
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Draw nothing: the pictures have tests of their own."""
+def quick(monkeypatch):
+    """Draw nothing, the pictures have tests of their own; and make a tenth of the reviews."""
     monkeypatch.setattr(pictures, "draw_safely", lambda *arguments: None)
+    monkeypatch.setattr(datasets, "make_reviews", lambda n, seed: make_reviews(n // 10, seed))
 
 
 def train(recipe, runs, *arguments):
@@ -174,6 +176,9 @@ def test_a_run_never_uses_an_existing_folder(tmp_path):
         ("mnist", ["--epochs", "0"], "--epochs and --steps are both 0"),
         ("mnist", ["--target", "2"], "--target must be at most 1, got 2.0"),
         ("mnist", ["--target", "nan"], "--target must be at least 0.0, got nan"),
+        ("mnist", ["--name", ".."], "--name must be the name of a folder"),
+        ("mnist", ["--seed", "99999999999"], "--seed must be below 2**32, got 99999999999"),
+        ("mnist", ["--cell", "clockwork", "--units", "10"], "--units 10 with --cell clockwork: units"),
         ("mnist", ["--name", "a/b"], "--name must be the name of a folder"),
         ("mnist", ["--distortion", "-1"], "--distortion must be at least 0, got -1.0"),
         ("mnist", ["--learning-rate", "0"], "--learning-rate must be above 0, got 0.0"),
