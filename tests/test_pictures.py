@@ -210,10 +210,9 @@ def test_the_newest_finished_run_is_the_default(tmp_path):
         folder = tmp_path / "imdb" / name
         folder.mkdir(parents=True)
         (folder / "model.keras").touch()
-        os.utime(folder / "model.keras", (1e9, 1e9))
-        os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
         if name != "unfinished":
             (folder / "metrics.json").touch()
+            os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
     os.utime(folder / "model.keras", (2e9, 2e9))
     assert predict.find_model("imdb", tmp_path, "").parent.name == "newest"
     assert predict.find_model("imdb", tmp_path, "older").parent.name == "older"
