@@ -4,6 +4,7 @@ Importing TensorFlow takes seconds; the fork server does it once. It computes no
 threads when it forks.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -59,7 +60,8 @@ class Trainer:
 
     def kill(self):
         """Kill the process, and return the exit status: 0 if it had ended before."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(self.process.pid, signal.SIGKILL)
         return self.wait()
 
     def errors(self):

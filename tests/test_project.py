@@ -47,8 +47,10 @@ def test_make_s_variables_become_flags():
     """Those of the command line, and none of the environment, where many systems set NAME."""
 
     def command(*arguments):
-        make = ["make", "-n", "-o", ".venv/ready", *arguments]
+        make = ["make", "--no-print-directory", "-n", "-o", ".venv/ready", *arguments]
         environment = {**os.environ, "NAME": "desktop", "SEED": "3"}
+        environment = {name: environment[name] for name in environment if not name.startswith("MAKE")}
+        environment.pop("MFLAGS", None)
         result = subprocess.run(make, cwd=ROOT, env=environment, capture_output=True, text=True)
         return shlex.split(result.stdout)[1:]
 
