@@ -38,9 +38,8 @@ class WeightDropLSTM(keras.layers.LSTM):
         ValueError: ``units`` is not a positive integer, a dropout lies outside [0, 1), or
             ``recurrent_dropout`` is not 0.
 
-    Differs from ``keras.layers.LSTM`` in ``weight_dropout`` alone; the weights are the same. Merity et
-    al. multiply U by a mask without the factor 1 / (1 − weight_dropout) in their text; their program, as
-    this layer, has it.
+    Differs from ``keras.layers.LSTM`` in ``weight_dropout`` alone, in place of ``recurrent_dropout``; the
+    weights are the same.
 
     Example:
     >>> import numpy as np

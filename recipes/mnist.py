@@ -114,14 +114,15 @@ def distorted(images, seed, amount):
 class MinibatchReport(keras.callbacks.Callback):
     """Prints loss and accuracy on the last minibatch of each epoch, as the article does."""
 
-    def __init__(self, data, config):
+    def __init__(self, data, config, steps):
         super().__init__()
-        self.data, self.config, self.every = data, config, config.save_every
+        self.data, self.config, self.every, self.steps = data, config, config.save_every, steps
         self.batches = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Compute and print."""
-        if self.model.stop_training and self.config.steps % self.every:
+        step = (epoch + 1) * self.every
+        if step > self.steps:
             return  # the last epoch was a shorter one
         if self.batches is None:  # the first epoch, or the first after a stop
             batches = make_batches(self.data, self.config, first=epoch * self.every)
@@ -131,7 +132,6 @@ class MinibatchReport(keras.callbacks.Callback):
         likelihoods = np.take_along_axis(probabilities, labels.numpy()[:, None], axis=1)
         loss = -np.mean(np.log(np.maximum(likelihoods, 1e-7)))
         accuracy = np.mean(probabilities.argmax(axis=1) == labels.numpy())
-        step = (epoch + 1) * self.every
         print(f"\nIter {step}: minibatch loss {loss:.6f}, minibatch accuracy {accuracy:.5f}")
 
 
@@ -159,7 +159,7 @@ def train_and_test(run):
     folder = run.make_folder(dataset.source)
     callbacks = []
     if config.preset == "classic" and config.save_every:
-        callbacks.append(MinibatchReport(train, config))
+        callbacks.append(MinibatchReport(train, config, steps))
 
     def change(images, seed):
         return distorted(images, seed, config.distortion)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -143,6 +144,15 @@ def test_every_cell_in_both_recipes(cell, tmp_path):
         assert status == 0
         assert metrics["cell"] == cell
         assert metrics["steps"] == 2
+
+
+def test_minibatch_report_names_the_step(tmp_path, capsys):
+    """Every ``save_every`` steps, and not after the shorter last epoch, whatever limits the run."""
+    for number, limit in enumerate((["--steps", "5"], ["--epochs", "1", "--batch", "264"])):
+        arguments = ["--preset", "classic", "--save-every", "2", *limit]
+        _, metrics = train("mnist", tmp_path / str(number), *arguments)
+        assert metrics["steps"] == 5
+        assert re.findall(r"Iter (\d+):", capsys.readouterr().out) == ["2", "4"]
 
 
 def test_target(tmp_path, capsys):
