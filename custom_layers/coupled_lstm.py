@@ -48,6 +48,7 @@ class CoupledLSTMCell(GatedCell):
     gates = ("f", "c", "o")
     state_names = ("h", "c")
     peephole_gates = ("f", "o")
+    pure_step = True
 
     def step(self, z, states):
         """Return the gates, the candidate and the new states of one step, by name."""

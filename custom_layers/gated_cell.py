@@ -1,6 +1,7 @@
 """What all gated cells share: weights, dropout, peepholes, configuration."""
 
 import numbers
+import typing
 
 import keras
 import numpy as np
@@ -25,6 +26,21 @@ def fresh(initializer):
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
 
 
+class Layout(typing.NamedTuple):
+    """What one step multiplies with: ``z = (x ⊙ x_mask) W + (h⁻ ⊙ h_mask) U + b``.
+
+    Masks and bias are None where there are none. Where the masks differ from gate to gate, the gates
+    stand in front, for one batched product.
+    """
+
+    x_mask: typing.Any  # (batch, features), or (G, batch, features)
+    W: typing.Any  # (features, G·units), or (G, features, units)
+    h_mask: typing.Any  # (batch, units), or (G, batch, units)
+    U: typing.Any  # (units, G·units), or (G, units, units)
+    b: typing.Any  # (G·units,), or (G, 1, units)
+    peepholes: dict  # each peephole vector, repeated: (batch, units)
+
+
 @keras.saving.register_keras_serializable(package="custom_layers")
 class GatedCell(keras.layers.SimpleRNNCell):
     """Base of the gated cells: one time step, for ``keras.layers.RNN``.
@@ -42,6 +58,10 @@ class GatedCell(keras.layers.SimpleRNNCell):
         gates: Names of the gates and of the candidate, in the order of the fused weights.
         state_names: Names of the states, each ``(batch, units)``; the first is the output.
         peephole_gates: The gates that may look at the cell state.
+        pure_step: Whether `step` depends on its arguments and on weights alone: it draws no random
+            number. Then TensorFlow trains a `RecurrentLayer` of the cell in the faster
+            ``custom_layers.time_loop``, which computes every step twice. Each class says so for itself:
+            it is not inherited.
 
     Args:
         units: Positive integer, the size of the output and of each state.
@@ -92,6 +112,7 @@ class GatedCell(keras.layers.SimpleRNNCell):
     gates = ()
     state_names = ("h",)
     peephole_gates = ()
+    pure_step = False
 
     def __init__(
         self,
@@ -129,7 +150,8 @@ class GatedCell(keras.layers.SimpleRNNCell):
         self.tied_dropout = tied_dropout
         if recurrent_dropout and not tied_dropout:
             self.dropout_mask_count = len(self.gates)  # Keras then makes a list of masks
-        self._by_gate = None
+        self.peephole_weights = {}  # by gate, once they are built
+        self._layouts = None  # the `Layout` without and with dropout, while a layer reads a sequence
         self.state_size = [self.units] * len(self.state_names)
 
     def _checked_peepholes(self, peepholes):
@@ -199,31 +221,41 @@ class GatedCell(keras.layers.SimpleRNNCell):
         return self.step(self.preactivation(inputs, states[0], training), states)
 
     def preactivation(self, inputs, h, training=False):
-        """Return ``x W + h⁻ U + b`` of each gate ``(batch, units)``, by name."""
-        x_mask = self.get_dropout_mask(inputs) if training else None
-        h_mask = super().get_recurrent_dropout_mask(h) if training else None
-        if isinstance(h_mask, list):
-            return self._preactivation_by_gate(inputs, h, self._by_gate or self._lay_out(h_mask))
+        """Return ``x W + h⁻ U + b`` of each gate, and the peepholes, each ``(batch, units)``, by name."""
+        x_mask, W, h_mask, U, b, peepholes = self.layout(inputs, h, training)
         x = inputs if x_mask is None else inputs * x_mask
         h = h if h_mask is None else h * h_mask
-        z = ops.matmul(x, self.kernel) + ops.matmul(h, self.recurrent_kernel)
-        if self.bias is not None:
-            z = ops.add(z, self.bias)
-        return dict(zip(self.gates, ops.split(z, len(self.gates), axis=-1)))
+        z = ops.matmul(x if len(x.shape) == len(W.shape) else x[None], W) + ops.matmul(h, U)
+        return self.by_name(z if b is None else ops.add(z, b)) | peepholes
 
-    def _preactivation_by_gate(self, inputs, h, by_gate):
-        """Do the same with masks that differ from gate to gate, all gates in one batched product."""
-        x_masks, W, h_masks, U, b = by_gate
-        x = inputs[None] if x_masks is None else inputs * x_masks
-        z = ops.matmul(x, W) + ops.matmul(h * h_masks, U)
-        return dict(zip(self.gates, ops.unstack(z if b is None else z + b)))
+    def by_name(self, z):
+        """Return pre-activations ``(batch, G·units)``, or ``(G, batch, units)``, by gate."""
+        parts = ops.unstack(z) if len(z.shape) == 3 else ops.split(z, len(self.gates), axis=-1)
+        return dict(zip(self.gates, parts))
 
-    def _lay_out(self, h_masks):
-        """Return masks and weights with the gates in front."""
-        x_masks = ops.stack(self.get_dropout_mask(None)) if self.dropout else None
-        W, U = self._gates_in_front(self.kernel), self._gates_in_front(self.recurrent_kernel)
-        b = None if self.bias is None else self._gates_in_front(self.bias[None])
-        return x_masks, W, ops.stack(h_masks), U, b
+    def layout(self, inputs, h, training=False):
+        """Return what a step multiplies with, laid out once for a sequence where it is in a layer.
+
+        Args:
+            inputs: ``(batch, features)``, or None where the masks are already drawn.
+            h: The output of the step before, ``(batch, units)``.
+            training: Whether dropout is on.
+        """
+        if self._layouts is not None:
+            return self._layouts[bool(training)]
+        x_mask = self.get_dropout_mask(inputs) if training else None
+        h_mask = super().get_recurrent_dropout_mask(h) if training else None
+        W, U = self._tensor(self.kernel), self._tensor(self.recurrent_kernel)
+        b = None if self.bias is None else self._tensor(self.bias)
+        if isinstance(h_mask, list):
+            x_mask, h_mask = None if x_mask is None else ops.stack(x_mask), ops.stack(h_mask)
+            W, U = self._gates_in_front(W), self._gates_in_front(U)
+            b = None if b is None else self._gates_in_front(b[None])
+        peepholes = {
+            f"peephole_{gate}": ops.broadcast_to(self._tensor(p), ops.shape(h))
+            for gate, p in self.peephole_weights.items()
+        }
+        return Layout(x_mask, W, h_mask, U, b, peepholes)
 
     def get_recurrent_dropout_mask(self, step_input):
         """Return the masks of the states, one or a list; draw them first where there are none yet.
@@ -232,29 +264,33 @@ class GatedCell(keras.layers.SimpleRNNCell):
         masks and weights, once.
         """
         masks = super().get_recurrent_dropout_mask(step_input)
-        self._by_gate = self._lay_out(masks) if isinstance(masks, list) else None
+        self._layouts = None
+        self._layouts = [self.layout(None, step_input, training) for training in (False, True)]
         return masks
 
     def reset_recurrent_dropout_mask(self):
         """Forget the masks of the states: the next sequence draws new ones."""
-        self._by_gate = None
+        self._layouts = None
         super().reset_recurrent_dropout_mask()
+
+    def _tensor(self, weight):
+        return ops.cast(weight, self.compute_dtype)
 
     def _gates_in_front(self, weights):
         """Turn weights ``(n, G·units)`` into ``(G, n, units)``."""
-        weights = ops.convert_to_tensor(weights, self.compute_dtype)
         weights = ops.reshape(weights, (weights.shape[0], len(self.gates), self.units))
         return ops.transpose(weights, (1, 0, 2))
 
     def peephole(self, gate, z, c):
         """Return ``z_gate + p_gate ⊙ c``, or ``z_gate`` where that gate has no peephole."""
-        return z[gate] + self.peephole_weights[gate] * c if gate in self.peepholes else z[gate]
+        return z[gate] + z[f"peephole_{gate}"] * c if gate in self.peepholes else z[gate]
 
     def step(self, z, states):
         """Write the equations of one step here.
 
         Args:
-            z: Dict from each name of `gates` to its pre-activation ``(batch, units)``.
+            z: Dict from each name of `gates` to its pre-activation ``(batch, units)``, and of the
+                peepholes, for `peephole`.
             states: The states of the step before, in the order of `state_names`.
 
         Returns:

@@ -44,6 +44,7 @@ class PeepholeLSTMCell(GatedCell):
     gates = ("i", "f", "c", "o")
     state_names = ("h", "c")
     peephole_gates = ("i", "f", "o")
+    pure_step = True
 
     def __init__(self, units, *args, peepholes=("i", "f", "o"), **kwargs):
         super().__init__(units, *args, peepholes=peepholes, **kwargs)

@@ -8,6 +8,10 @@ from custom_layers.kernel_report import has_gpu
 SMALLEST_SPLIT = 32  # sequences in a batch that is worth splitting
 
 
+def _on_tensorflow_cpu():
+    return keras.backend.backend() == "tensorflow" and not has_gpu()
+
+
 class RecurrentLayer(keras.layers.RNN):
     """Base of the layers: ``keras.layers.RNN`` around a `cell_class` of this package.
 
@@ -71,6 +75,8 @@ class RecurrentLayer(keras.layers.RNN):
             trainable=trainable,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        if _on_tensorflow_cpu():
+            self.supports_jit = False  # so that fit does not choose XLA: it takes half as long again
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Run the cell over the sequence: called by ``keras.layers.RNN``.
@@ -79,10 +85,13 @@ class RecurrentLayer(keras.layers.RNN):
         step to step; so a batch is cut into halves, two loops that occupy two cores. Each half draws its
         own dropout masks.
         """
-        batch = sequences.shape[0]
-        on_tensorflow = keras.backend.backend() == "tensorflow"
-        if not on_tensorflow or batch is None or batch < SMALLEST_SPLIT or has_gpu():
+        if not _on_tensorflow_cpu():
             return super().inner_loop(sequences, initial_state, mask, training=training)
+        batch = sequences.shape[0]
+        if batch is None and training:
+            batch = ops.shape(sequences)[0]
+        elif batch is None or batch < SMALLEST_SPLIT:
+            return self._loop(sequences, initial_state, mask, training)
         halves = []
         for rows in (slice(0, batch // 2), slice(batch // 2, batch)):
             states = [state[rows] for state in initial_state]
@@ -91,10 +100,18 @@ class RecurrentLayer(keras.layers.RNN):
             self.cell.get_dropout_mask(sequences[rows, 0])
             self.cell.get_recurrent_dropout_mask(states[0])
             half_mask = None if mask is None else mask[rows]
-            halves.append(super().inner_loop(sequences[rows], states, half_mask, training=training))
+            halves.append(self._loop(sequences[rows], states, half_mask, training))
         last, outputs, states = zip(*halves)
         states = [ops.concatenate(pair, axis=0) for pair in zip(*states)]
         return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), states
+
+    def _loop(self, sequences, initial_state, mask, training):
+        """Run the loop on TensorFlow: in training our own, where the cell allows it."""
+        if not training or self.unroll or not vars(type(self.cell)).get("pure_step"):
+            return super().inner_loop(sequences, initial_state, mask, training=training)
+        from custom_layers import time_loop  # imports TensorFlow
+
+        return time_loop.inner_loop(self, sequences, initial_state, mask)
 
     @property
     def units(self):

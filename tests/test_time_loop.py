@@ -1,0 +1,215 @@
+"""TensorFlow's training loop on a CPU against Keras's own loop around the same cell."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from custom_layers import CoupledLSTM, PeepholeLSTM, PeepholeLSTMCell
+from custom_layers.recurrent_layer import RecurrentLayer
+
+BATCH, TIME, FEATURES, UNITS = 6, 7, 3, 5
+DROPOUTS = {"dropout": 0.3, "recurrent_dropout": 0.4, "seed": 3}
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class ScaledCell(PeepholeLSTMCell):
+    """A user's cell whose step has a weight of its own."""
+
+    pure_step = True
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.scale = self.add_weight(shape=(self.units,), name="scale", initializer="ones")
+
+    def step(self, z, states):
+        return super().step({**z, "c": z["c"] * self.scale}, states)
+
+
+class ScaledLSTM(RecurrentLayer):
+    cell_class = ScaledCell
+
+
+LAYERS = {"peephole": PeepholeLSTM, "coupled": CoupledLSTM, "a user's": ScaledLSTM}
+
+
+def pair(layer_class, cell_options=None, batch=BATCH, **options):
+    """Return a layer, and Keras's RNN around a cell of the same configuration and random weights."""
+    rng = np.random.default_rng(1)
+    options["dtype"] = "float64"
+    layer = layer_class(UNITS, **(cell_options or {}), **options)
+    cell = layer.cell_class.from_config(layer.cell.get_config())
+    reference = keras.layers.RNN(cell, **options)
+    for each in (layer, reference):
+        each.build((batch, TIME, FEATURES))
+    reference.set_weights([rng.normal(size=weight.shape) for weight in reference.get_weights()])
+    layer.set_weights(reference.get_weights())
+    return layer, reference
+
+
+def data(batch=BATCH):
+    """Return sequences, a mask that also starts with masked steps, and initial states."""
+    rng = np.random.default_rng(2)
+    mask = rng.random((batch, TIME)) < 0.6
+    mask[0] = False
+    return rng.normal(size=(batch, TIME, FEATURES)), mask, rng.normal(size=(2, batch, UNITS))
+
+
+def values_and_gradients(layer, x, states, mask=None):
+    """Return a layer's results in training, and the gradients of inputs, states and weights."""
+    x, states = tf.convert_to_tensor(x), [tf.convert_to_tensor(state) for state in tf.unstack(states)]
+    with tf.GradientTape() as tape:
+        tape.watch([x, *states])
+        results = tf.nest.flatten(layer(x, initial_state=states, mask=mask, training=True))
+        weights = [tf.range(1, tf.size(each) + 1) for each in results]
+        weights = [tf.sin(tf.reshape(tf.cast(w, x.dtype), tf.shape(r))) for w, r in zip(weights, results)]
+        loss = tf.add_n([tf.reduce_sum(w * r) for w, r in zip(weights, results)])
+    sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
+    return results, tape.gradient(loss, sources)
+
+
+def assert_equal(ours, theirs, tolerance=1e-10):
+    for mine, other in zip(tf.nest.flatten(ours), tf.nest.flatten(theirs), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"return_sequences": True, "return_state": True},
+        {"return_sequences": True, "go_backwards": True},
+        {"return_sequences": True, "return_state": True, "zero_output_for_mask": True},
+        {"return_state": True, "zero_output_for_mask": True, "go_backwards": True},
+    ],
+    ids=lambda options: " ".join(options) or "last",
+)
+@pytest.mark.parametrize("name", LAYERS)
+def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, graph):
+    layer, reference = pair(LAYERS[name], **options)
+    x, mask, states = data()
+    mask = mask if masked else None
+    compute = tf.function(values_and_gradients, jit_compile=False) if graph else values_and_gradients
+    assert_equal(compute(layer, x, states, mask), compute(reference, x, states, mask))
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@pytest.mark.parametrize(
+    "dropouts",
+    [
+        DROPOUTS,
+        {**DROPOUTS, "tied_dropout": True},
+        {**DROPOUTS, "dropout": 0.0},
+        {**DROPOUTS, "recurrent_dropout": 0.0},
+    ],
+    ids=["by gate", "tied", "of states", "of inputs"],
+)
+@pytest.mark.parametrize("name", ["peephole", "coupled"])
+def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias):
+    layer, reference = pair(LAYERS[name], {**dropouts, "use_bias": use_bias}, return_sequences=True)
+    x, mask, states = data()
+    mask = mask if masked else None
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    ours = compute(layer, x, states, mask)
+    assert_equal(ours, compute(reference, x, states, mask))
+    without, _ = values_and_gradients(pair(LAYERS[name], {"use_bias": use_bias})[0], x, states, mask)
+    assert not np.allclose(ours[0][0][:, -1], without[0])
+
+
+@pytest.mark.parametrize("batch", [1, 7, 40])
+@pytest.mark.parametrize("name", ["peephole", "coupled"])
+def test_batch_and_time_of_unknown_size(name, batch):
+    layer, reference = pair(LAYERS[name], batch=None, return_sequences=True)
+    x, mask, states = data(batch)
+    some = tf.TensorSpec((None, None, FEATURES), tf.float64), tf.TensorSpec((None, None), tf.bool)
+    compute = tf.function(
+        lambda x, mask: values_and_gradients(layer, x, states, mask),
+        input_signature=some,
+        jit_compile=False,
+    )
+    assert_equal(compute(x, mask), values_and_gradients(reference, x, states, mask))
+
+
+def test_a_batch_in_halves():
+    layer, reference = pair(PeepholeLSTM, batch=33, return_sequences=True, return_state=True)
+    x, mask, states = data(33)
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    assert_equal(compute(layer, x, states, mask), compute(reference, x, states, mask))
+
+
+def test_xla():
+    layer, reference = pair(PeepholeLSTM, return_sequences=True)
+    x, mask, states = data()
+    compute = tf.function(values_and_gradients, jit_compile=True)
+    assert_equal(compute(layer, x, states, mask), values_and_gradients(reference, x, states, mask), 1e-8)
+
+
+def test_second_derivative():
+    def curvature(layer, x, states):
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(tf.sin(layer(x, initial_state=tf.unstack(states), training=True)))
+            slope = inner.gradient(loss, x)
+            length = tf.reduce_sum(slope**2)
+        return outer.gradient(length, [x, *(weight.value for weight in layer.trainable_weights)])
+
+    layer, reference = pair(PeepholeLSTM)
+    x, _, states = data()
+    assert_equal(curvature(layer, x, states), curvature(reference, x, states))
+
+
+def test_half_precision():
+    layer = PeepholeLSTM(UNITS, dtype="mixed_float16", return_sequences=True)
+    exact = PeepholeLSTM(UNITS, return_sequences=True)
+    x, _, states = data()
+    for each in (layer, exact):
+        each.build(x.shape)
+    exact.set_weights(layer.get_weights())
+    (ours,), gradients = values_and_gradients(layer, x.astype("float16"), states.astype("float16"))
+    (theirs,), true_gradients = values_and_gradients(exact, x.astype("float32"), states.astype("float32"))
+    assert ours.dtype == tf.float16
+    np.testing.assert_allclose(ours, theirs, atol=0.01)
+    for mine, other in zip(gradients[3:], true_gradients[3:]):
+        assert mine.dtype == tf.float32
+        np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
+
+
+def test_a_cell_that_does_not_call_its_step_pure_runs_in_keras_loop():
+    class ZoneoutCell(PeepholeLSTMCell):  # Krueger et al. 2016, arXiv 1606.01305
+        def step(self, z, states):
+            values = super().step(z, states)
+            kept = (
+                keras.random.uniform(values["c"].shape, dtype="float64", seed=self.seed_generator) < 0.5
+            )
+            return {**values, "c": tf.where(kept, states[1], values["c"])}
+
+    class Zoneout(RecurrentLayer):
+        cell_class = ZoneoutCell
+
+    layer = Zoneout(UNITS, dtype="float64", seed=1)
+    x, _, states = data()
+    layer.build(x.shape)
+
+    def loss_at(bias):
+        layer.cell.seed_generator.state.assign(start)
+        layer.cell.bias.assign(bias)
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, initial_state=tf.unstack(states), training=True))
+        return float(loss), tape.gradient(loss, layer.cell.bias.value)
+
+    start, bias, step = layer.cell.seed_generator.state.numpy(), layer.cell.bias.numpy(), 1e-5
+    slope = [(loss_at(bias + d)[0] - loss_at(bias - d)[0]) / 2 / step for d in np.eye(4 * UNITS) * step]
+    np.testing.assert_allclose(loss_at(bias)[1], slope, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_fit_does_not_choose_xla(layer_class):
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layer_class(4), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    assert model.jit_compile is False
