@@ -10,6 +10,7 @@ import pathlib
 import secrets
 import shlex
 import shutil
+import time
 
 from recipes import report
 from recipes.command_line import UserError
@@ -18,6 +19,7 @@ CONFIG = "config.json"  # what a run was asked to do; locked while a process wor
 CHECKPOINT = "checkpoint.npz"  # everything needed to go on; gone when the run is finished
 METRICS = "metrics.json"  # the figures; there when the run is finished
 INTERRUPTED = 130  # the exit status after Ctrl-C
+AN_HOUR = 3600  # seconds: a folder that waits longer for its name was left by a killed process
 
 
 class AtWork(UserError):
@@ -63,6 +65,7 @@ class Run:
             raise UserError(f"cannot create {parent / wanted}: {error.strerror}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
+        remove_abandoned(parent)
         if self.folder is None:
             raise UserError(f"the run {parent / names[-1]} exists: choose another --name")
         return self.folder
@@ -115,6 +118,21 @@ def lock(path):
             file.close()
             return None
     return file
+
+
+def remove_abandoned(parent):
+    """Remove the folders that killed processes left in ``parent`` before they took their names.
+
+    They are more than an hour old, and no process holds their lock.
+    """
+    for folder in parent.glob(".new-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > AN_HOUR:
+                config = folder / CONFIG
+                held = lock(config) if config.exists() else contextlib.nullcontext()
+                if held is not None:
+                    with held:
+                        shutil.rmtree(folder)
 
 
 def rename(folder, name):

@@ -19,7 +19,7 @@ from killable import Trainer, start_fork_server
 
 from recipes import datasets, mnist, resume, runs, training
 from recipes.command_line import UserError
-from recipes.run_folder import Run, reopen
+from recipes.run_folder import Run, find_runs, lock, reopen
 
 TINY = ["--data", "sample", "--name", "run", "--units", "4", "--steps", "48", "--save-every", "3"]
 IMDB = ["--words", "25", "--vocabulary", "200", "--embedding", "4", "--batch", "300"]
@@ -253,6 +253,36 @@ def test_runs_started_at_the_same_moment(tmp_path):
     assert all((folder / "config.json").exists() for folder in folders)
     for run in made:
         run.lock.close()
+
+
+def test_folders_that_killed_runs_left_are_removed(tmp_path):
+    """Those that are old and that nobody has locked; the others may take their names yet."""
+    parent = tmp_path / "mnist"
+    for name, age in (("old", 2), ("empty", 2), ("locked", 2), ("young", 0.9), ("future", -2)):
+        folder = parent / f".new-{name}"
+        folder.mkdir(parents=True)
+        if name != "empty":
+            (folder / "config.json").write_text("{}")
+        os.utime(folder, (time.time() - 3600 * age,) * 2)
+    with lock(parent / ".new-locked" / "config.json"):
+        run = Run("mnist", dataclasses.replace(mnist.PRESETS["modern"], runs=str(tmp_path)))
+        run.make_folder("sample")
+    run.lock.close()
+    left = {".new-locked", ".new-young", ".new-future", "lstm-modern-1"}
+    assert {path.name for path in parent.iterdir()} == left
+
+
+def test_killed_before_the_folder_has_its_name(tmp_path):
+    """The folder that is left is no run, and goes when a later run finds it old."""
+    trainer = start("mnist-classic", tmp_path, ("kill", "config.json", 1, "after"))
+    assert trainer.wait() == -signal.SIGKILL, trainer.errors()
+    (left,) = (tmp_path / "mnist").iterdir()
+    assert left.name.startswith(".new-")
+    assert find_runs(tmp_path) == []
+    os.utime(left, (0, 0))
+    run = Run("mnist", dataclasses.replace(mnist.PRESETS["modern"], runs=str(tmp_path)))
+    assert [run.make_folder("sample")] == list((tmp_path / "mnist").iterdir())
+    run.lock.close()
 
 
 def test_resume_takes_the_last_unfinished_run(tmp_path, capsys):
