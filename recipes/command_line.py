@@ -9,6 +9,17 @@ class UserError(Exception):
     """Something that the user can mend: shown as one line, without a traceback."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviated flags, and whose complaints are UserErrors."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message):
+        """Raise UserError."""
+        raise UserError(f"{message} (--help explains the command line)")
+
+
 def option(default, help, choices=None):
     """Make a dataclass field that explains itself in ``--help``."""
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
@@ -26,7 +37,7 @@ def parse(presets, description, arguments):
         A configuration of the presets' class. Its field ``preset`` is the name.
     """
     default = next(iter(presets))
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = Parser(description=description)
     parser.add_argument(
         "--preset",
         choices=presets,
@@ -74,7 +85,7 @@ def run(main):
     try:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
