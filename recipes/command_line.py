@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import signal
 import sys
 
 
@@ -83,6 +84,8 @@ def check_above_zero(config, name):
 def run(main):
     """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the program was imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -246,6 +247,37 @@ def test_nothing_else_is_on_standard_error(tmp_path):
     )
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+RUN = "from recipes.command_line import run\nimport sys\ndef main(_):\n  {}\nrun(main)\n"
+
+START = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.{})
+os.execv(sys.executable, [sys.executable, "-m", "recipes.mnist"])
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize(
+    ("when", "status"), [("tensorflow", -signal.SIGINT), ("keras", -signal.SIGINT), ("main", 130)]
+)
+def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
+    """In place of the libraries are modules that interrupt. Where Ctrl-C is ignored, it stays so."""
+    (tmp_path / "tensorflow.py").write_text(INTERRUPT if when == "tensorflow" else "")
+    main = INTERRUPT.strip() if when == "main" else "pass"
+    (tmp_path / "keras.py").write_text((INTERRUPT if when == "keras" else "") + RUN.format(main))
+    result = subprocess.run(
+        [sys.executable, "-c", START.format("SIG_IGN" if ignored else "SIG_DFL")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stderr == ""
+    assert result.returncode == (0 if ignored else status)
 
 
 def test_help_explains_every_flag():
