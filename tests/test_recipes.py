@@ -34,7 +34,8 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Draw nothing, the pictures have tests of their own; and make a tenth of the reviews."""
-    monkeypatch.setattr(pictures, "draw_safely", lambda *arguments: None)
+    for name in ("draw_mnist", "draw_imdb"):
+        monkeypatch.setattr(pictures, name, lambda *arguments: None)
     monkeypatch.setattr(datasets, "make_reviews", lambda n, seed: make_reviews(n // 10, seed))
 
 
