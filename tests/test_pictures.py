@@ -57,37 +57,6 @@ def test_a_run_leaves_its_pictures(recipe, runs):
     assert not list(folder.glob("unfinished-*"))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru-cho", "depth-gated", "clockwork", "simple-rnn"])
-def test_gates_of_every_cell(cell, tmp_path, rng):
-    model = mnist.make_classic(mnist.MnistConfig("classic", cell=cell, units=8))
-    images, labels = rng.uniform(size=(5, 28, 28)).astype("float32"), np.arange(5)
-    probabilities = model.predict(images, verbose=0)
-    pictures.draw_digit_gates(tmp_path / "digit.png", model, images, labels, probabilities)
-    for preset in ("classic", "modern"):
-        config = imdb.ImdbConfig(preset, cell=cell, units=8, vocabulary=9, words=25, embedding=4)
-        model = imdb.make_classic(config) if preset == "classic" else imdb.make_modern(config, 9)
-        tokenizer = imdb.make_tokenizer([b"a b c d"], 9, 25)
-        layer, traces = pictures.word_traces(model, tokenizer, list("abcd"))
-        assert {values.shape for values in traces.values()} == {(4, 8)}
-    review = {"index": 0, "label": "bad", "words": list("abcd"), "probabilities": rng.uniform(size=5)}
-    pictures.draw_words(tmp_path / "words.png", review, (layer, traces))
-    assert {path.name for path in tmp_path.iterdir()} == {"digit.png", "words.png"}
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(4)
-
-
-def test_last_row_s_probabilities_are_the_model_s(runs):
-    """What the picture shows row by row ends with what the model says."""
-    model = keras.saving.load_model(runs / "mnist" / "run" / "model.keras")
-    images = np.random.default_rng(0).uniform(size=(3, 28, 28)).astype("float32")
-    h = pictures.trace_gates(model.layers[1], images)["h"]
-    expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(np.asarray(model.layers[-1](h))[:, -1], expected, atol=1e-6)
-
-
 def test_words_are_the_tokenizer_s():
     """One piece for each of its words, whatever stands between them."""
     tokenizer = imdb.make_tokenizer([b"a b"], 20, 50)
