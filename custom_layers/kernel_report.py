@@ -12,8 +12,8 @@ def kernel_report(model):
     right-padded, without a fully masked row, and on JAX and torch there must be none.
 
     Args:
-        model: A Keras model or layer. Models inside it, and wrappers such as ``Bidirectional``, are
-            looked into, not the attributes of other layers.
+        model: A Keras model or layer. It is looked into: models and wrappers such as ``Bidirectional``
+            in it, and what your own classes hold as attributes, also in lists and dicts.
 
     Returns:
         Dict from the name of each recurrent layer, with " (2)" and so on where a name repeats, to
@@ -27,7 +27,7 @@ def kernel_report(model):
     'generic loop: recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM drops weights instead'
     """
     report = {}
-    for layer in _recurrent_layers(model):
+    for layer in _recurrent_layers(model, set()):
         obstacle = cudnn_obstacle(layer)
         name, count = layer.name, 1
         while name in report:  # models inside the model may repeat a name
@@ -39,17 +39,26 @@ def kernel_report(model):
     return report
 
 
-def _recurrent_layers(layer):
-    """Yield every recurrent layer in a layer, once each."""
-    if isinstance(layer, keras.layers.RNN):
-        yield layer
-    elif isinstance(layer, keras.layers.Bidirectional):
-        yield from (layer.forward_layer, layer.backward_layer)
-    elif isinstance(layer, keras.layers.Wrapper):
-        yield from _recurrent_layers(layer.layer)
-    elif isinstance(layer, keras.Model):
-        for inner in layer.layers:
-            yield from _recurrent_layers(inner)
+def _recurrent_layers(thing, seen):
+    """Yield every recurrent layer in ``thing``, a layer or a container of anything, once each.
+
+    Args:
+        thing: A layer is looked into by its attributes; a dict, list, tuple or set by its values.
+        seen: The ids of the layers that were looked into before.
+    """
+    parts = ()
+    if isinstance(thing, dict):
+        parts = thing.values()
+    elif isinstance(thing, (list, tuple, set)):
+        parts = thing
+    elif isinstance(thing, keras.layers.Layer) and id(thing) not in seen:
+        seen.add(id(thing))
+        if isinstance(thing, keras.layers.RNN):
+            yield thing
+        else:
+            parts = getattr(thing, "layers", ()), vars(thing)  # a model's in order, then all others
+    for part in parts:
+        yield from _recurrent_layers(part, seen)
 
 
 def cudnn_obstacle(layer):

@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach us as exceptions
 
@@ -19,6 +20,7 @@ def _import_quietly(name):
         os.close(nowhere)
 
 
-_at_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback
+# While ``python -m`` imports a program, Ctrl-C ends it without a traceback; `command_line.run` ends that.
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 _import_quietly("tensorflow")
-signal.signal(signal.SIGINT, _at_ctrl_c)

@@ -2,11 +2,23 @@
 
 import argparse
 import dataclasses
+import signal
 import sys
 
 
 class UserError(Exception):
     """Something that the user can mend: shown as one line, without a traceback."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviated flags, and whose complaints are UserErrors."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message):
+        """Raise UserError."""
+        raise UserError(f"{message} (--help explains the command line)")
 
 
 def option(default, help, choices=None):
@@ -26,7 +38,7 @@ def parse(presets, description, arguments):
         A configuration of the presets' class. Its field ``preset`` is the name.
     """
     default = next(iter(presets))
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser = Parser(description=description)
     parser.add_argument(
         "--preset",
         choices=presets,
@@ -72,9 +84,11 @@ def check_above_zero(config, name):
 def run(main):
     """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C."""
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the program was imported
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

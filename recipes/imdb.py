@@ -178,7 +178,7 @@ def train_and_test(run):
     )
     probabilities = model.predict(test[0], batch_size=500, verbose=0)
     results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
-    pictures.draw_safely(pictures.draw_imdb, folder, model, tokenizer, dataset.test, probabilities)
+    pictures.draw_imdb(folder, model, tokenizer, dataset.test, probabilities)
     return finish(config, dataset, model, folder, results)
 
 

@@ -180,7 +180,7 @@ def train_and_test(run):
     if config.preset == "classic":
         results["test_accuracy_first_128"] = float(np.mean(correct[:128]))
         print(f"On the first 128 test images: {results['test_accuracy_first_128']:.4f}")
-    pictures.draw_safely(pictures.draw_mnist, folder, model, test, probabilities)
+    pictures.draw_mnist(folder, model, test, probabilities)
     return finish(config, dataset, model, folder, results)
 
 

@@ -51,19 +51,20 @@ def figure(path, width, height):
             drawn.savefig(unfinished)
 
 
-def draw_safely(draw, *arguments):
-    """Draw; what goes wrong becomes a warning, since a picture must not cost a trained model."""
+@contextlib.contextmanager
+def warning_unless_drawn(*names):
+    """Turn what goes wrong into a warning: a picture must cost neither the others nor a trained model."""
     try:
-        draw(*arguments)
+        yield
     except OSError:
         raise  # a full disk, say: the run can go on later and draw then
     except Exception as error:  # whatever it is, the run goes on
         reason = " ".join(str(error).split())[:200]
-        print(f"WARNING: not all pictures: {type(error).__name__}: {reason}", file=sys.stderr)
+        print(f"WARNING: no {' and '.join(names)}: {type(error).__name__}: {reason}", file=sys.stderr)
 
 
 def draw_mnist(folder, model, test, probabilities):
-    """Draw every picture of an MNIST run.
+    """Draw every picture of an MNIST run that can be drawn.
 
     Args:
         folder: The run's folder, with its ``history.csv``.
@@ -72,14 +73,18 @@ def draw_mnist(folder, model, test, probabilities):
         probabilities: What the model says of them, ``(n, 10)``.
     """
     images, labels = test
-    draw_curves(folder)
-    draw_confusion(folder / "confusion.png", labels, probabilities.argmax(axis=1))
-    draw_mistakes(folder / "mistakes.png", images, labels, probabilities)
-    draw_digit_gates(folder / "gates.png", model, images, labels, probabilities)
+    with warning_unless_drawn("curves.png"):
+        draw_curves(folder)
+    with warning_unless_drawn("confusion.png"):
+        draw_confusion(folder / "confusion.png", labels, probabilities.argmax(axis=1))
+    with warning_unless_drawn("mistakes.png"):
+        draw_mistakes(folder / "mistakes.png", images, labels, probabilities)
+    with warning_unless_drawn("gates.png"):
+        draw_digit_gates(folder / "gates.png", model, images, labels, probabilities)
 
 
 def draw_imdb(folder, model, tokenizer, test, probabilities):
-    """Draw every picture of an IMDB run, and write its worst mistakes and its page of words.
+    """Draw every picture of an IMDB run that can be drawn, and write its mistakes and its page of words.
 
     Args:
         folder: The run's folder, with its ``history.csv``.
@@ -90,12 +95,18 @@ def draw_imdb(folder, model, tokenizer, test, probabilities):
     """
     texts, labels = test
     probabilities = np.reshape(probabilities, -1)
-    draw_curves(folder)
-    draw_calibration(folder / "calibration.png", labels, probabilities)
-    write_mistakes(folder / "mistakes.txt", texts, labels, probabilities)
-    review = read_word_by_word(model, tokenizer, texts, labels, probabilities)
-    draw_words(folder / "gates.png", review, word_traces(model, tokenizer, review["words"]))
-    write_page(folder / "gates.html", review)
+    with warning_unless_drawn("curves.png"):
+        draw_curves(folder)
+    with warning_unless_drawn("calibration.png"):
+        draw_calibration(folder / "calibration.png", labels, probabilities)
+    with warning_unless_drawn("mistakes.txt"):
+        write_mistakes(folder / "mistakes.txt", texts, labels, probabilities)
+    with warning_unless_drawn("gates.html", "gates.png"):
+        review = read_word_by_word(model, tokenizer, texts, labels, probabilities)
+        with warning_unless_drawn("gates.html"):
+            write_page(folder / "gates.html", review)
+        with warning_unless_drawn("gates.png"):
+            draw_words(folder / "gates.png", review, word_traces(model, tokenizer, review["words"]))
 
 
 def draw_curves(folder):

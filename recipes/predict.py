@@ -1,6 +1,5 @@
 """Use a trained model: ``python -m recipes.predict imdb --text "…"``, ``… mnist --image digit.png``."""
 
-import argparse
 import io
 import json
 import os
@@ -12,7 +11,7 @@ import keras
 import tensorflow as tf
 
 import custom_layers  # noqa: F401 - registers the layers
-from recipes.command_line import UserError, run
+from recipes.command_line import Parser, UserError, run
 from recipes.digit_image import read_digit
 
 
@@ -84,6 +83,10 @@ def show(result, as_json):
 
 def predict_mnist(options):
     """Say which digit an image shows; return the exit status."""
+    if not options.image:
+        raise UserError(
+            "no image is given: name one with IMAGE=digit.png (make) or --image digit.png (python -m)"
+        )
     image = read_digit(options.image)
     model = load_model("mnist", find_model("mnist", options.runs, options.run))
     probabilities = model.predict_on_batch(image[None])[0].tolist()
@@ -150,14 +153,14 @@ def judge(model, text):
 
 def main(arguments):
     """Read the command line and predict; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.predict", description=__doc__)
-    recipes = parser.add_subparsers(dest="recipe", required=True)
+    parser = Parser(prog="python -m recipes.predict", description=__doc__)
+    recipes = parser.add_subparsers(required=True, metavar="imdb|mnist")
     imdb = recipes.add_parser("imdb", help="good or bad? Reads standard input if no text is given")
     source = imdb.add_mutually_exclusive_group()
     source.add_argument("--text", help="one review")
     source.add_argument("--file", help="a file of reviews, one a line; - is standard input")
     mnist = recipes.add_parser("mnist", help="which digit is in an image?")
-    mnist.add_argument("--image", required=True, help="an image of one digit, of any size")
+    mnist.add_argument("--image", help="an image of one digit, of any size")
     for recipe, predict in (imdb, predict_imdb), (mnist, predict_mnist):
         recipe.add_argument("--run", default="", help="name or folder of the run (default: the newest)")
         recipe.add_argument("--runs", default="runs", help="folder of all runs (default: runs)")

@@ -23,7 +23,7 @@ def complete_file(path):
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except OSError:  # a full disk, often: give the room back
+    except Exception:  # a full disk, often: give the room back
         unfinished.unlink(missing_ok=True)
         raise
 

@@ -1,12 +1,11 @@
 """Go on with a run that was stopped: from its last validation, to the end it would have had."""
 
-import argparse
 import contextlib
 import os
 import pathlib
 
 from recipes import imdb, mnist
-from recipes.command_line import UserError, run
+from recipes.command_line import Parser, UserError, run
 from recipes.run_folder import CONFIG, METRICS, AtWork, find_runs, reopen
 
 PROGRAMS = {"mnist": mnist, "imdb": imdb}
@@ -36,7 +35,7 @@ def find(name, runs):
 
 def main(arguments):
     """Go on with a run; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--run", default="", help="folder of the run (default: the unfinished run begun last)"
     )

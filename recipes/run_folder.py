@@ -10,6 +10,7 @@ import pathlib
 import secrets
 import shlex
 import shutil
+import time
 
 from recipes import report
 from recipes.command_line import UserError
@@ -18,6 +19,7 @@ CONFIG = "config.json"  # what a run was asked to do; locked while a process wor
 CHECKPOINT = "checkpoint.npz"  # everything needed to go on; gone when the run is finished
 METRICS = "metrics.json"  # the figures; there when the run is finished
 INTERRUPTED = 130  # the exit status after Ctrl-C
+AN_HOUR = 3600  # seconds: a folder that waits longer for its name was left by a killed process
 
 
 class AtWork(UserError):
@@ -29,19 +31,22 @@ class Run:
 
     Attributes:
         recipe: ``"mnist"`` or ``"imdb"``.
-        config: The choices.
+        config: The choices; ``logdir`` is absolute, so that a run goes on logging there from anywhere.
         source: Which data to load: ``config.data``, or, of a stopped run, what it used so far.
         folder: The run's folder, None before it exists.
     """
 
     def __init__(self, recipe, config, source=None, folder=None, lock=None):
+        if config.logdir:
+            config = dataclasses.replace(config, logdir=os.path.abspath(config.logdir))
         self.recipe, self.config, self.source = recipe, config, source or config.data
         self.folder, self.lock = folder, lock
 
     def make_folder(self, source):
         """Create the run's folder, never an existing one, unless it goes on; return its path.
 
-        The folder takes its name when it holds the configuration and this process holds its lock.
+        The folder takes its name when it holds the configuration and this process holds its lock. The
+        name is one under which ``logdir`` has no events yet, of a run elsewhere or of one that is gone.
 
         Args:
             source: Which data the run uses: ``"full"`` or ``"sample"``.
@@ -58,14 +63,36 @@ class Run:
             choices = {"recipe": self.recipe, "data": source, "config": dataclasses.asdict(config)}
             report.write_json(new / CONFIG, choices)
             self.lock = lock(new / CONFIG)
-            self.folder = next((parent / name for name in names if rename(new, parent / name)), None)
+            self.folder = next(
+                (parent / name for name in names if self._take_name(new, parent / name)), None
+            )
         except OSError as error:
             raise UserError(f"cannot create {parent / wanted}: {error.strerror}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
+        remove_abandoned(parent)
         if self.folder is None:
-            raise UserError(f"the run {parent / names[-1]} exists: choose another --name")
+            taken = parent / names[-1]
+            if config.logdir and not taken.exists():
+                taken = events_folder(config, taken)
+            raise UserError(f"{taken} exists: choose another --name")
         return self.folder
+
+    def _take_name(self, new, folder):
+        """Rename the folder ``new`` and reserve that of its events; return whether both were free."""
+        events = events_folder(self.config, folder)
+        if not self.config.logdir or os.path.realpath(events) == os.path.realpath(folder):
+            return rename(new, folder)
+        try:
+            events.mkdir(parents=True)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise UserError(f"cannot create {events}: {error.strerror}") from error
+        if rename(new, folder):
+            return True
+        events.rmdir()
+        return False
 
     def carry_out(self, program):
         """Call ``program`` with this run and return its exit status, or `INTERRUPTED` after Ctrl-C.
@@ -101,6 +128,12 @@ class Run:
         return f"make resume RUN={shlex.quote(str(self.folder))}"
 
 
+def events_folder(config, folder):
+    """Return where a run with this configuration and folder writes its events for TensorBoard."""
+    *_, recipe, name = os.path.abspath(folder).split(os.sep)
+    return pathlib.Path(config.logdir) / recipe / name
+
+
 def lock(path):
     """Lock a file for as long as it stays open, at most while this process lives.
 
@@ -108,14 +141,28 @@ def lock(path):
         The open file, or None if another process holds the lock.
     """
     file = open(path, "rb+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    except OSError:  # a file system without locks
-        pass
+    with contextlib.suppress(OSError):  # a file system without locks
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
     return file
+
+
+def remove_abandoned(parent):
+    """Remove the folders that killed processes left in ``parent`` before they took their names.
+
+    They are more than an hour old, and no process holds their lock.
+    """
+    for folder in parent.glob(".new-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > AN_HOUR:
+                config = folder / CONFIG
+                held = lock(config) if config.exists() else contextlib.nullcontext()
+                if held is not None:
+                    with held:
+                        shutil.rmtree(folder)
 
 
 def rename(folder, name):

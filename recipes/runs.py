@@ -1,10 +1,9 @@
 """List all runs, the best of each recipe first."""
 
-import argparse
 import json
 import pathlib
 
-from recipes.command_line import UserError, run
+from recipes.command_line import Parser, UserError, run
 from recipes.run_folder import METRICS, find_runs, read_choices
 
 HEADER = ("recipe", "data", "cell", "preset", "accuracy", "minutes", "run")
@@ -33,7 +32,7 @@ def describe(folder):
 
 def main(arguments):
     """Print the table; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(description=__doc__)
     parser.add_argument("--runs", default="runs", help="folder of all runs (default: 'runs')")
     runs = pathlib.Path(parser.parse_args(arguments).runs)
     described = [describe(folder) for folder in find_runs(runs)]

@@ -16,7 +16,7 @@ from custom_layers import CELLS, kernel_report
 from recipes import report
 from recipes.command_line import UserError, check_at_least, option
 from recipes.datasets import SOURCES
-from recipes.run_folder import CHECKPOINT, METRICS
+from recipes.run_folder import CHECKPOINT, METRICS, events_folder
 
 RECURRENT = {
     **CELLS,
@@ -280,8 +280,7 @@ def fit(model, config, data, validation, folder, save, change=None, callbacks=()
     keeper = Keeper(folder, steps, save)
     keeper.go_on(model)
     if config.logdir:
-        events = pathlib.Path(config.logdir) / folder.parent.name / folder.name
-        callbacks = [*callbacks, keeper, report.EventLog(events)]
+        callbacks = [*callbacks, keeper, report.EventLog(events_folder(config, folder))]
     else:
         callbacks = [*callbacks, keeper]
     if keeper.step < steps:

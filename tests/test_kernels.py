@@ -198,3 +198,48 @@ def test_report_finds_every_layer():
     report = kernel_report(keras.Model(inputs, x))
     assert report.keys() == {"inner", "forward_both", "backward_both", "rnn"}
     assert report["rnn"]["gpu"] == "generic loop: cuDNN has no kernel for LSTMCell"
+
+
+class OwnLayer(keras.layers.Layer):
+    """Holds recurrent layers in containers."""
+
+    def __init__(self, shared, **options):
+        super().__init__(**options)
+        self.shared = shared
+        self.stack = [LSTM(4, name="first"), (GRU(4, name="second"), LSTM(4, name="third"))]
+        self.by_name = {"deep": {"wrapped": keras.layers.TimeDistributed(LSTM(4, name="within"))}}
+        self.words = ["no", "layer"]
+        self._again = self.stack[0]
+
+
+class OwnModel(keras.Model):
+    """Holds layers, one of them twice, and a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = LSTM(4, name="lstm")
+        self.both = keras.layers.Bidirectional(GRU(4, name="both"))
+        self.own = OwnLayer(self.lstm)
+        self.model = keras.Sequential([keras.Input((3, 5)), CoupledLSTM(4, name="coupled")])
+        self.owner = [self]
+
+
+def test_report_finds_what_own_classes_hold():
+    inside = {"first", "second", "third", "within"}
+    alone = kernel_report(OwnLayer(LSTM(4, name="shared")))
+    assert alone.keys() == {"shared", *inside}
+    found = {"lstm", "forward_both", "backward_both", "coupled", *inside}
+    assert kernel_report(OwnModel()).keys() == found
+    assert kernel_report(keras.Sequential([OwnModel()])).keys() == found
+
+
+class ExtraModel(keras.Sequential):
+    """Holds a layer that its own list lacks."""
+
+    def __init__(self):
+        super().__init__([keras.Input((3, 5)), LSTM(4, name="listed")])
+        self.extra = LSTM(4, name="extra")
+
+
+def test_report_finds_a_layer_beside_a_model_s_list():
+    assert list(kernel_report(ExtraModel())) == ["listed", "extra"]

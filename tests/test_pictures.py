@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from unittest import mock
 
 import keras
 import numpy as np
@@ -56,37 +57,6 @@ def test_a_run_leaves_its_pictures(recipe, runs):
     assert not list(folder.glob("unfinished-*"))
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru-cho", "depth-gated", "clockwork", "simple-rnn"])
-def test_gates_of_every_cell(cell, tmp_path, rng):
-    model = mnist.make_classic(mnist.MnistConfig("classic", cell=cell, units=8))
-    images, labels = rng.uniform(size=(5, 28, 28)).astype("float32"), np.arange(5)
-    probabilities = model.predict(images, verbose=0)
-    pictures.draw_digit_gates(tmp_path / "digit.png", model, images, labels, probabilities)
-    for preset in ("classic", "modern"):
-        config = imdb.ImdbConfig(preset, cell=cell, units=8, vocabulary=9, words=25, embedding=4)
-        model = imdb.make_classic(config) if preset == "classic" else imdb.make_modern(config, 9)
-        tokenizer = imdb.make_tokenizer([b"a b c d"], 9, 25)
-        layer, traces = pictures.word_traces(model, tokenizer, list("abcd"))
-        assert {values.shape for values in traces.values()} == {(4, 8)}
-    review = {"index": 0, "label": "bad", "words": list("abcd"), "probabilities": rng.uniform(size=5)}
-    pictures.draw_words(tmp_path / "words.png", review, (layer, traces))
-    assert {path.name for path in tmp_path.iterdir()} == {"digit.png", "words.png"}
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(4)
-
-
-def test_last_row_s_probabilities_are_the_model_s(runs):
-    """What the picture shows row by row ends with what the model says."""
-    model = keras.saving.load_model(runs / "mnist" / "run" / "model.keras")
-    images = np.random.default_rng(0).uniform(size=(3, 28, 28)).astype("float32")
-    h = pictures.trace_gates(model.layers[1], images)["h"]
-    expected = model.predict(images, verbose=0)
-    np.testing.assert_allclose(np.asarray(model.layers[-1](h))[:, -1], expected, atol=1e-6)
-
-
 def test_words_are_the_tokenizer_s():
     """One piece for each of its words, whatever stands between them."""
     tokenizer = imdb.make_tokenizer([b"a b"], 20, 50)
@@ -107,12 +77,60 @@ def test_page_escapes_and_needs_nothing_else(tmp_path):
     html.parser.HTMLParser().feed(page)
 
 
-def test_a_failing_picture_is_a_warning(capsys):
-    def fail():
-        raise ValueError("no\nfont")
+DRAWING = {
+    "mnist": ["draw_curves", "draw_confusion", "draw_mistakes", "draw_digit_gates"],
+    "imdb": ["draw_curves", "draw_calibration", "write_mistakes", "read_word_by_word", "write_page",
+             "word_traces", "draw_words"],
+}  # fmt: skip
 
-    pictures.draw_safely(fail)
-    assert capsys.readouterr().err == "WARNING: not all pictures: ValueError: no font\n"
+
+def draw_with_a_failure(recipe, failing, error, monkeypatch):
+    """Draw with functions that do nothing but for one; return the names of those that were called."""
+    functions = {name: mock.MagicMock() for name in DRAWING[recipe]}
+    functions[failing].side_effect = error
+    for name, function in functions.items():
+        monkeypatch.setattr(pictures, name, function)
+    arguments = [mock.MagicMock()] * (1 if recipe == "mnist" else 2)
+    draw = getattr(pictures, f"draw_{recipe}")
+    draw(pathlib.Path("run"), *arguments, (None, None), np.zeros((3, 2)))
+    return [name for name, function in functions.items() if function.called]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "failing", "missing"),
+    [
+        ("mnist", "draw_curves", "curves.png"),
+        ("mnist", "draw_confusion", "confusion.png"),
+        ("mnist", "draw_mistakes", "mistakes.png"),
+        ("mnist", "draw_digit_gates", "gates.png"),
+        ("imdb", "draw_curves", "curves.png"),
+        ("imdb", "draw_calibration", "calibration.png"),
+        ("imdb", "write_mistakes", "mistakes.txt"),
+        ("imdb", "read_word_by_word", "gates.html and gates.png"),
+        ("imdb", "write_page", "gates.html"),
+        ("imdb", "word_traces", "gates.png"),
+        ("imdb", "draw_words", "gates.png"),
+    ],
+)
+def test_a_failing_picture_costs_no_other(recipe, failing, missing, monkeypatch, capsys):
+    called = draw_with_a_failure(recipe, failing, ValueError("no\nfont"), monkeypatch)
+    needed = {"read_word_by_word": DRAWING["imdb"][4:], "word_traces": ["draw_words"]}.get(failing, [])
+    assert called == [name for name in DRAWING[recipe] if name not in needed]
+    assert capsys.readouterr().err == f"WARNING: no {missing}: ValueError: no font\n"
+
+
+@pytest.mark.parametrize("recipe", DRAWING)
+def test_a_full_disk_stops_the_drawing(recipe, monkeypatch):
+    for failing in DRAWING[recipe]:
+        with pytest.raises(OSError, match="no room"):
+            draw_with_a_failure(recipe, failing, OSError("no room"), monkeypatch)
+
+
+def test_a_picture_that_cannot_be_saved_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="no font"), pictures.figure(tmp_path / "a.png", 1, 1) as drawn:
+        drawn.draw = mock.Mock(side_effect=ValueError("no font"))
+        (tmp_path / "unfinished-a.png").touch()
+    assert not list(tmp_path.iterdir())
 
 
 def test_vocabulary_with_line_breaks_can_be_saved(tmp_path):

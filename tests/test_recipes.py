@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import datasets, imdb, mnist, pictures, report
-from recipes.command_line import UserError
+from recipes import datasets, imdb, mnist, pictures, predict, report, resume, runs
+from recipes.command_line import UserError, run
 from recipes.review_grammar import make_reviews
 from recipes.training import RECURRENT, total_steps
 
@@ -33,7 +34,8 @@ KEYS = {
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Draw nothing, the pictures have tests of their own; and make a tenth of the reviews."""
-    monkeypatch.setattr(pictures, "draw_safely", lambda *arguments: None)
+    for name in ("draw_mnist", "draw_imdb"):
+        monkeypatch.setattr(pictures, name, lambda *arguments: None)
     monkeypatch.setattr(datasets, "make_reviews", lambda n, seed: make_reviews(n // 10, seed))
 
 
@@ -205,22 +207,78 @@ def test_wrong_values(recipe, arguments, message, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["--units", "0"], ["--units", "many"], ["--cell", "x"], ["--speling"], ["--data", "full"]],
+    ("program", "arguments", "message"),
+    [
+        (mnist, ["--cell", "nonsense"], "argument --cell: invalid choice: 'nonsense' (choose from "),
+        (mnist, ["--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
+        (mnist, ["--units", "0"], "--units must be at least 1, got 0"),
+        (mnist, ["--two\nlines"], "unrecognized arguments: --two lines"),
+        (imdb, ["--unit", "8"], "unrecognized arguments: --unit 8"),
+        (imdb, ["--name"], "argument --name: expected one argument"),
+        (predict, [], "the following arguments are required: imdb|mnist"),
+        (predict, ["digits"], "argument imdb|mnist: invalid choice: 'digits'"),
+        (predict, ["mnist"], "no image is given: name one with IMAGE="),
+        (predict, ["mnist", "--image", ""], "no image is given: name one with IMAGE="),
+        (predict, ["imdb", "--tex", "x"], "unrecognized arguments: --tex x"),
+        (resume, ["junk"], "unrecognized arguments: junk"),
+        (resume, ["--run", "no/where"], "there is no run no/where"),
+        (runs, ["--speling"], "unrecognized arguments: --speling"),
+    ],
 )
-def test_wrong_use_is_status_2_without_traceback(arguments, tmp_path):
+def test_wrong_use_is_one_line_and_status_2(program, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        run(program.main)
+    assert exit.value.code == 2
+    printed, line = capsys.readouterr()
+    assert not printed
+    assert line.startswith(f"error: {message}") and line.count("\n") == 1 and line.endswith("\n")
+
+
+def test_nothing_else_is_on_standard_error(tmp_path):
+    """What the libraries would write there included."""
     environment = {
         **os.environ,
         "TFDS_DATA_DIR": str(tmp_path),
         "https_proxy": "http://127.0.0.1:9",
     }
-    command = [sys.executable, "-m", "recipes.mnist", *arguments]
+    command = [sys.executable, "-m", "recipes.mnist", "--data", "full"]
     result = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert "error: " in result.stderr.splitlines()[-1]
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+RUN = "from recipes.command_line import run\nimport sys\ndef main(_):\n  {}\nrun(main)\n"
+
+START = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.{})
+os.execv(sys.executable, [sys.executable, "-m", "recipes.mnist"])
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize(
+    ("when", "status"), [("tensorflow", -signal.SIGINT), ("keras", -signal.SIGINT), ("main", 130)]
+)
+def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
+    """In place of the libraries are modules that interrupt. Where Ctrl-C is ignored, it stays so."""
+    (tmp_path / "tensorflow.py").write_text(INTERRUPT if when == "tensorflow" else "")
+    main = INTERRUPT.strip() if when == "main" else "pass"
+    (tmp_path / "keras.py").write_text((INTERRUPT if when == "keras" else "") + RUN.format(main))
+    result = subprocess.run(
+        [sys.executable, "-c", START.format("SIG_IGN" if ignored else "SIG_DFL")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.stderr == ""
+    assert result.returncode == (0 if ignored else status)
 
 
 def test_help_explains_every_flag():

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -19,7 +20,7 @@ from killable import Trainer, start_fork_server
 
 from recipes import datasets, mnist, resume, runs, training
 from recipes.command_line import UserError
-from recipes.run_folder import Run, reopen
+from recipes.run_folder import Run, events_folder, find_runs, lock, reopen
 
 TINY = ["--data", "sample", "--name", "run", "--units", "4", "--steps", "48", "--save-every", "3"]
 IMDB = ["--words", "25", "--vocabulary", "200", "--embedding", "4", "--batch", "300"]
@@ -73,6 +74,16 @@ def go_on(scenario, folder, trap=None):
 
 def run_folder(scenario, folder):
     return folder / SCENARIOS[scenario][0] / "run"
+
+
+def make_run(**choices):
+    """Create the folder of an MNIST run; return the run, which no process works on."""
+    run = Run("mnist", dataclasses.replace(mnist.PRESETS["modern"], **choices))
+    try:
+        run.make_folder("sample")
+    finally:
+        run.lock.close()
+    return run
 
 
 def minibatch_lines(folder):
@@ -255,6 +266,32 @@ def test_runs_started_at_the_same_moment(tmp_path):
         run.lock.close()
 
 
+def test_folders_that_killed_runs_left_are_removed(tmp_path):
+    """Those that are old and that nobody has locked; the others may take their names yet."""
+    parent = tmp_path / "mnist"
+    for name, age in (("old", 2), ("empty", 2), ("locked", 2), ("young", 0.9), ("future", -2)):
+        folder = parent / f".new-{name}"
+        folder.mkdir(parents=True)
+        if name != "empty":
+            (folder / "config.json").write_text("{}")
+        os.utime(folder, (time.time() - 3600 * age,) * 2)
+    with lock(parent / ".new-locked" / "config.json"):
+        make_run(runs=str(tmp_path))
+    left = {".new-locked", ".new-young", ".new-future", "lstm-modern-1"}
+    assert {path.name for path in parent.iterdir()} == left
+
+
+def test_killed_before_the_folder_has_its_name(tmp_path):
+    """The folder that is left is no run, and goes when a later run finds it old."""
+    trainer = start("mnist-classic", tmp_path, ("kill", "config.json", 1, "after"))
+    assert trainer.wait() == -signal.SIGKILL, trainer.errors()
+    (left,) = (tmp_path / "mnist").iterdir()
+    assert left.name.startswith(".new-")
+    assert find_runs(tmp_path) == []
+    os.utime(left, (0, 0))
+    assert [make_run(runs=str(tmp_path)).folder] == list((tmp_path / "mnist").iterdir())
+
+
 def test_resume_takes_the_last_unfinished_run(tmp_path, capsys):
     begun = []
     for number in range(4):
@@ -377,6 +414,41 @@ def test_logdir(tmp_path):
                 np.testing.assert_allclose(logged, float(row[name]), rtol=1e-6)
 
 
+def test_runs_elsewhere_with_the_same_logdir(tmp_path):
+    """Each has events of its own: the name must be free in both folders."""
+    (one, two, three), logs = [str(tmp_path / name) for name in "abc"], str(tmp_path / "logs")
+    names = [make_run(runs=runs, logdir=logs).folder.name for runs in (one, one, two, two)]
+    assert names == ["lstm-modern-1"] + [f"lstm-modern-1-{number}" for number in (2, 3, 4)]
+    make_run(runs=one, logdir=logs, name="mine")
+    with pytest.raises(UserError, match=r"logs/mnist/mine exists: choose another --name"):
+        make_run(runs=two, logdir=logs, name="mine")
+    assert "mine" not in {path.name for path in (tmp_path / "b" / "mnist").iterdir()}
+    make_run(runs=two, name="other")
+    with pytest.raises(UserError, match=r"b/mnist/other exists: choose another --name"):
+        make_run(runs=two, logdir=logs, name="other")
+    make_run(runs=one, logdir=logs, name="other")  # the refused run has reserved nothing
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot create .*file/mnist/.*: Not a directory"):
+        make_run(runs=three, logdir=str(tmp_path / "file"))
+    assert not list((tmp_path / "c" / "mnist").iterdir())
+
+
+def test_events_in_the_run_s_own_folder(tmp_path):
+    for name in ("lstm-modern-1", "lstm-modern-1-2"):
+        assert make_run(runs=str(tmp_path), logdir=str(tmp_path)).folder == tmp_path / "mnist" / name
+
+
+def test_logdir_stays_where_it_was(tmp_path, monkeypatch):
+    """A run that goes on from another working directory finds its events."""
+    monkeypatch.chdir(tmp_path)
+    folder = make_run(runs="runs", logdir="logs").folder.absolute()
+    monkeypatch.chdir(folder)
+    for name in (folder, pathlib.Path(".")):
+        stopped = reopen(name, resume.CONFIGS)
+        stopped.lock.close()
+        assert events_folder(stopped.config, stopped.folder) == tmp_path / "logs" / "mnist" / folder.name
+
+
 def test_table_of_runs(tmp_path, capsys):
     assert runs.main(["--runs", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"There is no run in {tmp_path}.\n"
@@ -393,10 +465,7 @@ def test_table_of_runs(tmp_path, capsys):
     add("imdb", "only", 0.9, data="sample", preset="classic")
     (add("imdb", "torn", 0.5) / "metrics.json").write_text('{"test_acc')
     (add("imdb", "odd", 0.5) / "metrics.json").write_text("[]")
-    config = dataclasses.replace(mnist.PRESETS["classic"], runs=str(tmp_path), name="half")
-    run = Run("mnist", config)
-    run.make_folder("sample")
-    run.lock.close()
+    make_run(preset="classic", runs=str(tmp_path), name="half")
     (tmp_path / "mnist" / "empty").mkdir()
     assert runs.main(["--runs", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
