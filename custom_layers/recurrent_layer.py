@@ -1,5 +1,7 @@
 """From a cell to a drop-in layer: ``PeepholeLSTM(128)`` beside ``keras.layers.LSTM(128)``."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -83,15 +85,19 @@ class RecurrentLayer(keras.layers.RNN):
 
         On a CPU, TensorFlow runs independent operations side by side, but a loop depends on itself from
         step to step; so a batch is cut into halves, two loops that occupy two cores. Each half draws its
-        own dropout masks.
+        own dropout masks. A cell with a `pure_step` trains in a loop of our own.
         """
         if not _on_tensorflow_cpu():
             return super().inner_loop(sequences, initial_state, mask, training=training)
+        loop = super().inner_loop
         batch = sequences.shape[0]
-        if batch is None and training:
-            batch = ops.shape(sequences)[0]
-        elif batch is None or batch < SMALLEST_SPLIT:
-            return self._loop(sequences, initial_state, mask, training)
+        if training and not self.unroll and vars(type(self.cell)).get("pure_step"):
+            from custom_layers import time_loop  # imports TensorFlow
+
+            loop = functools.partial(time_loop.inner_loop, self)
+            batch = ops.shape(sequences)[0] if batch is None else batch
+        if batch is None or (isinstance(batch, int) and batch < SMALLEST_SPLIT):
+            return loop(sequences, initial_state, mask, training=training)
         halves = []
         for rows in (slice(0, batch // 2), slice(batch // 2, batch)):
             states = [state[rows] for state in initial_state]
@@ -100,18 +106,10 @@ class RecurrentLayer(keras.layers.RNN):
             self.cell.get_dropout_mask(sequences[rows, 0])
             self.cell.get_recurrent_dropout_mask(states[0])
             half_mask = None if mask is None else mask[rows]
-            halves.append(self._loop(sequences[rows], states, half_mask, training))
+            halves.append(loop(sequences[rows], states, half_mask, training=training))
         last, outputs, states = zip(*halves)
         states = [ops.concatenate(pair, axis=0) for pair in zip(*states)]
         return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), states
-
-    def _loop(self, sequences, initial_state, mask, training):
-        """Run the loop on TensorFlow: in training our own, where the cell allows it."""
-        if not training or self.unroll or not vars(type(self.cell)).get("pure_step"):
-            return super().inner_loop(sequences, initial_state, mask, training=training)
-        from custom_layers import time_loop  # imports TensorFlow
-
-        return time_loop.inner_loop(self, sequences, initial_state, mask)
 
     @property
     def units(self):

@@ -9,7 +9,7 @@ equations are computed again from what is kept, z and the states, and differenti
 import tensorflow as tf
 
 
-def inner_loop(layer, sequences, initial_state, mask):
+def inner_loop(layer, sequences, initial_state, mask, training):
     """Run a layer's cell over the sequences; arguments and results as in ``keras.layers.RNN``.
 
     Args:
@@ -17,13 +17,14 @@ def inner_loop(layer, sequences, initial_state, mask):
         sequences: ``(batch, time, features)``.
         initial_state: The states, each ``(batch, units)``.
         mask: Booleans ``(batch, time)``, or None.
+        training: Whether dropout is on.
     """
     cell = layer.cell
     inputs, unmasked = _time_first(sequences, layer.go_backwards), None
     if mask is not None:
         mask = tf.cast(mask, tf.bool)
         unmasked = _time_first(mask if mask.shape.rank == 3 else mask[..., None], layer.go_backwards)
-    x_mask, W, h_mask, U, b, peepholes = cell.layout(None, initial_state[0], training=True)
+    x_mask, W, h_mask, U, b, peepholes = cell.layout(None, initial_state[0], training)
 
     def step(z, states, constants):
         values = cell.step(cell.by_name(z) | dict(zip(peepholes, constants)), states)
