@@ -61,8 +61,9 @@ test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
 	$(VENV)/python -m tests.backends
 
-bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM
+bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, and both programs as a whole
 	@$(VENV)/python -m benchmarks.cpu $(ARGS)
+	@echo && $(VENV)/python -m benchmarks.recipes
 
 lint: .venv/ready-dev  ## check style and imports
 	$(VENV)/ruff check .

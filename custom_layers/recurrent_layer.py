@@ -89,25 +89,22 @@ class RecurrentLayer(keras.layers.RNN):
         """
         if not _on_tensorflow_cpu():
             return super().inner_loop(sequences, initial_state, mask, training=training)
-        loop = super().inner_loop
-        batch = sequences.shape[0]
-        if training and not self.unroll and vars(type(self.cell)).get("pure_step"):
-            from custom_layers import time_loop  # imports TensorFlow
+        from custom_layers import time_loop  # imports TensorFlow
 
-            loop = functools.partial(time_loop.inner_loop, self)
-            batch = ops.shape(sequences)[0] if batch is None else batch
-        if batch is None or (isinstance(batch, int) and batch < SMALLEST_SPLIT):
+        loop, split = super().inner_loop, False
+        if training and not self.unroll and vars(type(self.cell)).get("pure_step"):
+            loop, split = functools.partial(time_loop.inner_loop, self), True
+        batch = sequences.shape[0]
+        if not (split if batch is None else batch >= SMALLEST_SPLIT):
             return loop(sequences, initial_state, mask, training=training)
-        halves = []
-        for rows in (slice(0, batch // 2), slice(batch // 2, batch)):
-            states = [state[rows] for state in initial_state]
+        results = []
+        for half, half_mask, *states in time_loop.halves(sequences, mask, *initial_state):
             self.cell.reset_dropout_mask()
             self.cell.reset_recurrent_dropout_mask()
-            self.cell.get_dropout_mask(sequences[rows, 0])
+            self.cell.get_dropout_mask(half[:, 0])
             self.cell.get_recurrent_dropout_mask(states[0])
-            half_mask = None if mask is None else mask[rows]
-            halves.append(loop(sequences[rows], states, half_mask, training=training))
-        last, outputs, states = zip(*halves)
+            results.append(loop(half, states, half_mask, training=training))
+        last, outputs, states = zip(*results)
         states = [ops.concatenate(pair, axis=0) for pair in zip(*states)]
         return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), states
 
