@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import resource
 import statistics
 import time
@@ -29,6 +30,7 @@ SHAPES = {  # batch, steps, features, units
     "wide": (64, 80, 32, 512),
 }
 DROPOUTS = {"dropout": 0.2, "recurrent_dropout": 0.2}
+TORCH = "torch.nn.LSTM"
 GATES = {"coupled": 3, "gru": 3, "clockwork": 1}  # others have 4
 
 
@@ -125,16 +127,20 @@ def torch_functions(shape):
 
 
 def take_turns(functions, rounds):
-    """Return the times in ms of each function, called in turn."""
+    """Return the times in ms of each function, called in turn, each round in another order."""
     for function in functions.values():
         for _ in range(3):
             function().numpy()
     times = {name: [] for name in functions}
-    for _ in range(rounds):
-        for name, function in functions.items():
+    names = list(functions)
+    for turn in range(rounds):
+        random.Random(turn).shuffle(names)
+        for name in names:
             started = time.perf_counter()
-            function().numpy()
+            functions[name]().numpy()
             times[name].append((time.perf_counter() - started) * 1000)
+            if name == TORCH:
+                time.sleep(0.3)  # its threads stay awake, and would slow the next one down
     return times
 
 
@@ -154,7 +160,7 @@ def time_shape(title, shape, rounds, rate, with_dropout=False):
     }
     torch_lstm = None if with_dropout else torch_functions(shape)
     if torch_lstm:
-        functions["torch.nn.LSTM"] = torch_lstm
+        functions[TORCH] = torch_lstm
     rows = []
     for what, passes in {"train": 3, "infer": 1, "infer one": 1}.items():
         times = take_turns({name: made[what] for name, made in functions.items()}, rounds)
