@@ -280,7 +280,7 @@ def main():
     report["means"] = geometric_means(rows)
     report["prediction"] = prediction(options.rounds)
     if not options.no_growth:
-        report["growth"] = growth(max(5, options.rounds // 4))
+        report["growth"] = growth(options.rounds)
     report["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"\nPeak memory: {report['peak_memory_mib']:,} MiB")
     path = pathlib.Path(options.out)

@@ -41,7 +41,9 @@ def train(recipe, flags, runs):
         said, first_step = b"", None
         while piece := process.stdout.read1():
             said += piece
-            if first_step is None and re.search(rb"(?<!Epoch )\b1/\d+", said):  # Keras's progress bar
+            if first_step is None and re.search(
+                rb"(?<!Epoch )(?<!\d)1/\d+", said
+            ):  # Keras's progress bar
                 first_step = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(process.returncode)
@@ -112,7 +114,7 @@ def main():
             said.append(
                 f"- {recipe} {' '.join(flags)}: test accuracy {metrics['test_accuracy']:.4f} after "
                 f"{metrics['steps']} steps, {metrics['fit_seconds']:.0f} s with validations and saving, "
-                f"on the {metrics['data']} data; the article's program ended with {aim}, and this is {part}."
+                f"on the {metrics['data']} data; the article's ended with {aim}, and this is {part}."
             )
     print("\n" + "\n".join(said))
 

@@ -58,10 +58,10 @@ class GatedCell(keras.layers.SimpleRNNCell):
         gates: Names of the gates and of the candidate, in the order of the fused weights.
         state_names: Names of the states, each ``(batch, units)``; the first is the output.
         peephole_gates: The gates that may look at the cell state.
-        pure_step: Whether `step` depends on its arguments and on weights alone: it draws no random
-            number. Then TensorFlow trains a `RecurrentLayer` of the cell in the faster
-            ``custom_layers.time_loop``, which computes every step twice. Each class says so for itself:
-            it is not inherited.
+        pure_step: Whether `step` depends on its arguments alone: it draws no random number, and has no
+            weights of its own. Then TensorFlow on a CPU trains a `RecurrentLayer` of the cell in the
+            faster ``custom_layers.time_loop``, which computes every step twice. A class says so for
+            itself, with the other methods as they are here; it is not inherited.
 
     Args:
         units: Positive integer, the size of the output and of each state.
@@ -265,7 +265,9 @@ class GatedCell(keras.layers.SimpleRNNCell):
         """
         masks = super().get_recurrent_dropout_mask(step_input)
         self._layouts = None
-        self._layouts = [self.layout(None, step_input, training) for training in (False, True)]
+        layout = self.layout(None, step_input)
+        dropping = masks is not None or self.dropout
+        self._layouts = layout, self.layout(None, step_input, True) if dropping else layout
         return masks
 
     def reset_recurrent_dropout_mask(self):

@@ -44,15 +44,17 @@ def _recurrent_layers(thing, seen):
 
     Args:
         thing: A layer is looked into by its attributes; a dict, list, tuple or set by its values.
-        seen: The ids of the layers that were looked into before.
+        seen: The ids of what was looked into before.
     """
     parts = ()
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
     if isinstance(thing, dict):
         parts = thing.values()
     elif isinstance(thing, (list, tuple, set)):
         parts = thing
-    elif isinstance(thing, keras.layers.Layer) and id(thing) not in seen:
-        seen.add(id(thing))
+    elif isinstance(thing, keras.layers.Layer):
         if isinstance(thing, keras.layers.RNN):
             yield thing
         else:

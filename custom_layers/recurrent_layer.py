@@ -5,13 +5,33 @@ import functools
 import keras
 from keras import ops
 
-from custom_layers.kernel_report import has_gpu
+from custom_layers.gated_cell import GatedCell
 
 SMALLEST_SPLIT = 32  # sequences in a batch that is worth splitting
 
 
-def _on_tensorflow_cpu():
-    return keras.backend.backend() == "tensorflow" and not has_gpu()
+def _in_graph_on_cpu():
+    """Return whether TensorFlow builds a graph, and for a CPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.executing_eagerly() and keras.distribution.list_devices()[0].startswith("cpu")
+
+
+def _has_pure_step(cell):
+    """Return whether a step of the cell can be computed twice, and is all that the cell computes."""
+    usual = all(
+        getattr(type(cell), name) is getattr(GatedCell, name)
+        for name in ("call", "trace", "preactivation", "layout", "by_name", "peephole")
+    )
+    # An activation of somebody else's may draw random numbers.
+    known = all(
+        getattr(keras.activations, getattr(function, "__name__", ""), None) is function
+        for function in (cell.activation, cell.recurrent_activation)
+    )
+    own_weights = len(cell.weights) - len(cell.peephole_weights) - (3 if cell.use_bias else 2)
+    return usual and known and not own_weights and vars(type(cell)).get("pure_step", False)
 
 
 class RecurrentLayer(keras.layers.RNN):
@@ -77,25 +97,32 @@ class RecurrentLayer(keras.layers.RNN):
             trainable=trainable,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
-        if _on_tensorflow_cpu():
-            self.supports_jit = False  # so that fit does not choose XLA: it takes half as long again
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        """Read the sequences: see the class."""
+        try:
+            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        finally:  # after an error, too
+            self.cell.reset_dropout_mask()
+            self.cell.reset_recurrent_dropout_mask()
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Run the cell over the sequence: called by ``keras.layers.RNN``.
 
-        On a CPU, TensorFlow runs independent operations side by side, but a loop depends on itself from
-        step to step; so a batch is cut into halves, two loops that occupy two cores. Each half draws its
-        own dropout masks. A cell with a `pure_step` trains in a loop of our own.
+        On a CPU, TensorFlow runs independent operations of a graph side by side, but a loop depends on
+        itself from step to step; so a batch is cut into halves, two loops that occupy two cores. Each
+        half draws its own dropout masks. A cell with a `pure_step` trains in a loop of our own.
         """
-        if not _on_tensorflow_cpu():
-            return super().inner_loop(sequences, initial_state, mask, training=training)
+        loop, batch = super().inner_loop, sequences.shape[0]
+        if not _in_graph_on_cpu():
+            return loop(sequences, initial_state, mask, training=training)
         from custom_layers import time_loop  # imports TensorFlow
 
-        loop, split = super().inner_loop, False
-        if training and not self.unroll and vars(type(self.cell)).get("pure_step"):
-            loop, split = functools.partial(time_loop.inner_loop, self), True
-        batch = sequences.shape[0]
-        if not (split if batch is None else batch >= SMALLEST_SPLIT):
+        in_halves = batch is not None and batch >= SMALLEST_SPLIT
+        if training and not self.unroll and _has_pure_step(self.cell):
+            loop = functools.partial(time_loop.inner_loop, self)
+            in_halves = in_halves or batch is None
+        if not in_halves:
             return loop(sequences, initial_state, mask, training=training)
         results = []
         for half, half_mask, *states in time_loop.halves(sequences, mask, *initial_state):

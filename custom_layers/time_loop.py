@@ -1,16 +1,16 @@
-"""The loop over time with which TensorFlow trains on a CPU: what need not be in the loop is not in it.
+"""The loop over time with which TensorFlow trains on a CPU: two products fewer a step, each way.
 
-In the loop stay the product of the state before with U, and the cell's equations. The products of the
-inputs with W come before it, all at once, and so does the gradient of U after it, where automatic
-differentiation of the loop would take one small product a step and add them up. Going back in time, the
-equations are computed again from what is kept, z and the states, and differentiated automatically.
+All inputs are multiplied with W before the loop, and the gradient of U is one product after it, where
+automatic differentiation of a loop would take one small product a step and add them up. In the loop stay
+the product of the state before with U, and the cell's equations. It keeps z and the states of every step;
+going back in time, it computes the equations again from these, and differentiates them automatically.
 """
 
 import tensorflow as tf
 
 
 def inner_loop(layer, sequences, initial_state, mask, training):
-    """Run a layer's cell over the sequences; arguments and results as in ``keras.layers.RNN``.
+    """Run the equations of a layer's cell, its `step`; arguments and results as in ``keras.layers.RNN``.
 
     Args:
         layer: A `RecurrentLayer`, whose cell has drawn its dropout masks.
@@ -109,16 +109,16 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
         The first state of every step ``(time, batch, units)``, or None; and the list of final states.
     """
     number, time = len(states), _sizes(z)[0]
-    moving = None if unmasked is None else _array_like(unmasked, time).unstack(unmasked)
+    unmasked_array = None if unmasked is None else _array_like(unmasked, time).unstack(unmasked)
 
     def dropped(h):
         return h if h_mask is None else h * h_mask
 
     def advance(t, z, states, constants):
         new = step(z, states, constants)
-        if moving is None:
+        if unmasked_array is None:
             return new
-        return [tf.where(moving.read(t), value, old) for value, old in zip(new, states)]
+        return [tf.where(unmasked_array.read(t), value, old) for value, old in zip(new, states)]
 
     @tf.custom_gradient
     def recur(z, U, *rest):
@@ -138,7 +138,7 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
             maximum_iterations=time,
         )
 
-        def gradient(*upstream, variables=()):
+        def gradient(*upstream):
             d_outputs, d_final = upstream[:-number], list(upstream[-number:])
             d_outputs = [_array_like(d, time).unstack(d) for d in d_outputs]
             U_transposed = tf.linalg.matrix_transpose(U)  # once: products with it are then faster
@@ -151,7 +151,7 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
                 with tf.GradientTape() as tape:
                     tape.watch([z, *old, *local])
                     new = advance(t, z, old, local)
-                d_z, *d = tape.gradient(new, [z, *old, *local, *variables], d_states)
+                d_z, *d = tape.gradient(new, [z, *old, *local], d_states)
                 d_h = dropped(tf.matmul(d_z, U_transposed))
                 d_h = d_h if d_h.shape.rank == 2 else tf.reduce_sum(d_h, axis=0)
                 d[0] = d_h if d[0] is None else d[0] + d_h
@@ -159,7 +159,7 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
                 sums = [a if d_a is None else a + d_a for a, d_a in zip(sums, d[number:])]
                 return t - 1, d_states, sums, d_zs.write(t, d_z)
 
-            zeros = [tf.zeros_like(constant) for constant in (*constants, *variables)]
+            zeros = [tf.zeros_like(constant) for constant in constants]
             _, d_states, d_constants, d_zs = tf.while_loop(
                 lambda t, *_: t >= 0,
                 back,
@@ -172,9 +172,7 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
             else:
                 h, d_z_rows = dropped(h), d_z
             d_U = tf.matmul(_merge(h), _merge(d_z_rows), transpose_a=True)
-            split = len(constants)
-            gradients = (d_z, d_U, *d_states, *d_constants[:split])
-            return (gradients, d_constants[split:]) if variables else gradients
+            return d_z, d_U, *d_states, *d_constants
 
         if not return_sequences:
             return tuple(final), gradient

@@ -156,15 +156,17 @@ def train_and_test(run):
         print(dataset.sample_warning)
     texts, validation_texts = split_validation(dataset.train, len(dataset.train[1]) // 10)
     tokenizer = make_tokenizer(texts[0], config.vocabulary, config.words)
-    train, validation, test = (
-        (tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[:, None])
-        for texts, labels in (texts, validation_texts, dataset.test)
-    )
+
+    def numbers(split):
+        texts, labels = split
+        return tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[:, None]
+
+    train, validation = numbers(texts), numbers(validation_texts)
     steps = total_steps(config, len(train[1]))
     model = make_classic(config) if config.preset == "classic" else make_modern(config, steps)
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
-    sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(test[1])}
+    sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(dataset.test[1])}
     announce(config, dataset, sizes, model)
     folder = run.make_folder(dataset.source)
 
@@ -176,6 +178,7 @@ def train_and_test(run):
         folder,
         save=lambda: report.save_model(folder / "model.keras", reader),
     )
+    test = numbers(dataset.test)
     probabilities = model.predict(test[0], batch_size=500, verbose=0)
     results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
     pictures.draw_imdb(folder, model, tokenizer, dataset.test, probabilities)

@@ -89,10 +89,13 @@ class Run:
             return False
         except OSError as error:
             raise UserError(f"cannot create {events}: {error.strerror}") from error
-        if rename(new, folder):
-            return True
-        events.rmdir()
-        return False
+        renamed = False
+        try:
+            renamed = rename(new, folder)
+        finally:
+            if not renamed:
+                events.rmdir()
+        return renamed
 
     def carry_out(self, program):
         """Call ``program`` with this run and return its exit status, or `INTERRUPTED` after Ctrl-C.

@@ -229,8 +229,6 @@ def test_fit(name, rng, x, jit_compile):
     name, arguments, _ = VARIANTS[name]
     options = {"return_state": False, "seed": 1} | dropouts(CELLS[name], 0.1, 0.1)
     layer = random_layer(CELLS[name], UNITS, FEATURES, rng, **arguments, **options)
-    if jit_compile:
-        layer.supports_jit = True  # a RecurrentLayer says no on TensorFlow's CPU, where XLA is slower
     inputs = keras.Input((TIME, FEATURES))
     model = keras.Model(inputs, keras.layers.Dense(1)(layer(keras.layers.Masking()(inputs))))
     model.compile(keras.optimizers.Adam(0.01), "mse", jit_compile=jit_compile)

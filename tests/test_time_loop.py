@@ -5,32 +5,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from custom_layers import CoupledLSTM, PeepholeLSTM, PeepholeLSTMCell
+from custom_layers import CoupledLSTM, PeepholeLSTM, PeepholeLSTMCell, time_loop
 from custom_layers.recurrent_layer import RecurrentLayer
 
 BATCH, TIME, FEATURES, UNITS = 6, 7, 3, 5
 DROPOUTS = {"dropout": 0.3, "recurrent_dropout": 0.4, "seed": 3}
 
 
-@keras.saving.register_keras_serializable(package="tests")
-class ScaledCell(PeepholeLSTMCell):
-    """A user's cell whose step has a weight of its own."""
-
-    pure_step = True
-
-    def build(self, input_shape):
-        super().build(input_shape)
-        self.scale = self.add_weight(shape=(self.units,), name="scale", initializer="ones")
-
-    def step(self, z, states):
-        return super().step({**z, "c": z["c"] * self.scale}, states)
+LAYERS = {"peephole": PeepholeLSTM, "coupled": CoupledLSTM}
 
 
-class ScaledLSTM(RecurrentLayer):
-    cell_class = ScaledCell
-
-
-LAYERS = {"peephole": PeepholeLSTM, "coupled": CoupledLSTM, "a user's": ScaledLSTM}
+@pytest.fixture
+def calls(monkeypatch):
+    """Count how often the loop of our own is built."""
+    counted, inner_loop = [], time_loop.inner_loop
+    monkeypatch.setattr(time_loop, "inner_loop", lambda *a, **k: counted.append(1) or inner_loop(*a, **k))
+    return counted
 
 
 def pair(layer_class, cell_options=None, batch=BATCH, **options):
@@ -73,7 +63,6 @@ def assert_equal(ours, theirs, tolerance=1e-10):
         np.testing.assert_allclose(mine, other, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("graph", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 @pytest.mark.parametrize(
     "options",
@@ -87,12 +76,13 @@ def assert_equal(ours, theirs, tolerance=1e-10):
     ids=lambda options: " ".join(options) or "last",
 )
 @pytest.mark.parametrize("name", LAYERS)
-def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, graph):
+def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, calls):
     layer, reference = pair(LAYERS[name], **options)
     x, mask, states = data()
     mask = mask if masked else None
-    compute = tf.function(values_and_gradients, jit_compile=False) if graph else values_and_gradients
+    compute = tf.function(values_and_gradients, jit_compile=False)
     assert_equal(compute(layer, x, states, mask), compute(reference, x, states, mask))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("use_bias", [False, True])
@@ -108,7 +98,7 @@ def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, gra
     ids=["by gate", "tied", "of states", "of inputs"],
 )
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
-def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias):
+def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
     layer, reference = pair(LAYERS[name], {**dropouts, "use_bias": use_bias}, return_sequences=True)
     x, mask, states = data()
     mask = mask if masked else None
@@ -117,11 +107,12 @@ def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias):
     assert_equal(ours, compute(reference, x, states, mask))
     without, _ = values_and_gradients(pair(LAYERS[name], {"use_bias": use_bias})[0], x, states, mask)
     assert not np.allclose(ours[0][0][:, -1], without[0])
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40])
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
-def test_batch_and_time_of_unknown_size(name, batch):
+def test_batch_and_time_of_unknown_size(name, batch, calls):
     layer, reference = pair(LAYERS[name], batch=None, return_sequences=True)
     x, mask, states = data(batch)
     some = tf.TensorSpec((None, None, FEATURES), tf.float64), tf.TensorSpec((None, None), tf.bool)
@@ -131,25 +122,61 @@ def test_batch_and_time_of_unknown_size(name, batch):
         jit_compile=False,
     )
     assert_equal(compute(x, mask), values_and_gradients(reference, x, states, mask))
+    assert len(calls) == 2  # two halves
 
 
-def test_a_batch_in_halves():
+def test_a_batch_in_halves(calls):
     layer, reference = pair(PeepholeLSTM, batch=33, return_sequences=True, return_state=True)
     x, mask, states = data(33)
     compute = tf.function(values_and_gradients, jit_compile=False)
     assert_equal(compute(layer, x, states, mask), compute(reference, x, states, mask))
+    assert len(calls) == 2
 
 
-def test_xla():
+def assert_slope_is_the_gradient(layer, x, states):
+    """Check the gradient of the bias against differences, with the same random numbers each time."""
+    layer.build(x.shape)
+    seed, bias, step = layer.cell.seed_generator.state, layer.cell.bias.numpy(), 1e-5
+
+    @tf.function(jit_compile=False)
+    def compute():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(x, initial_state=tf.unstack(states), training=True))
+        return loss, tape.gradient(loss, layer.cell.bias.value)
+
+    def loss_at(changed):
+        seed.assign(start)
+        layer.cell.bias.assign(changed)
+        return compute()
+
+    start = seed.numpy()
+    slope = [(loss_at(bias + d)[0] - loss_at(bias - d)[0]) / 2 / step for d in np.eye(len(bias)) * step]
+    np.testing.assert_allclose(loss_at(bias)[1], slope, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("tied_dropout", [False, True])
+def test_halves_with_dropout(tied_dropout, calls):
+    layer = PeepholeLSTM(UNITS, dtype="float64", tied_dropout=tied_dropout, **DROPOUTS)
+    x, _, states = data(40)
+    assert_slope_is_the_gradient(layer, x, states)
+    assert len(calls) == 2
+    outputs = tf.function(lambda x: layer(x, training=True), jit_compile=False)(
+        np.repeat(x[:1], 40, axis=0)
+    )
+    assert len({tuple(row) for row in outputs.numpy()}) > 20  # the halves share no masks
+
+
+def test_xla(calls):
     layer, reference = pair(PeepholeLSTM, return_sequences=True)
     x, mask, states = data()
     compute = tf.function(values_and_gradients, jit_compile=True)
     assert_equal(compute(layer, x, states, mask), values_and_gradients(reference, x, states, mask), 1e-8)
+    assert len(calls) == 1
 
 
-def test_second_derivative():
+def test_second_derivative(calls):
     def curvature(layer, x, states):
-        x = tf.constant(x)
+        x = tf.convert_to_tensor(x)
         with tf.GradientTape() as outer:
             outer.watch(x)
             with tf.GradientTape() as inner:
@@ -161,18 +188,22 @@ def test_second_derivative():
 
     layer, reference = pair(PeepholeLSTM)
     x, _, states = data()
-    assert_equal(curvature(layer, x, states), curvature(reference, x, states))
+    compute = tf.function(curvature, jit_compile=False)
+    assert_equal(compute(layer, x, states), compute(reference, x, states))
+    assert len(calls) == 1
 
 
-def test_half_precision():
+def test_half_precision(calls):
     layer = PeepholeLSTM(UNITS, dtype="mixed_float16", return_sequences=True)
     exact = PeepholeLSTM(UNITS, return_sequences=True)
     x, _, states = data()
     for each in (layer, exact):
         each.build(x.shape)
     exact.set_weights(layer.get_weights())
-    (ours,), gradients = values_and_gradients(layer, x.astype("float16"), states.astype("float16"))
-    (theirs,), true_gradients = values_and_gradients(exact, x.astype("float32"), states.astype("float32"))
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    (ours,), gradients = compute(layer, x.astype("float16"), states.astype("float16"))
+    (theirs,), true_gradients = compute(exact, x.astype("float32"), states.astype("float32"))
+    assert len(calls) == 2
     assert ours.dtype == tf.float16
     np.testing.assert_allclose(ours, theirs, atol=0.01)
     for mine, other in zip(gradients[3:], true_gradients[3:]):
@@ -180,36 +211,93 @@ def test_half_precision():
         np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
 
 
-def test_a_cell_that_does_not_call_its_step_pure_runs_in_keras_loop():
-    class ZoneoutCell(PeepholeLSTMCell):  # Krueger et al. 2016, arXiv 1606.01305
-        def step(self, z, states):
-            values = super().step(z, states)
-            kept = (
-                keras.random.uniform(values["c"].shape, dtype="float64", seed=self.seed_generator) < 0.5
-            )
-            return {**values, "c": tf.where(kept, states[1], values["c"])}
+class ZoneoutCell(PeepholeLSTMCell):
+    """Krueger et al. 2016, arXiv 1606.01305: a step that draws random numbers."""
 
-    class Zoneout(RecurrentLayer):
-        cell_class = ZoneoutCell
+    def step(self, z, states):
+        values = super().step(z, states)
+        kept = keras.random.uniform(values["c"].shape, dtype="float64", seed=self.seed_generator) < 0.5
+        return {**values, "c": tf.where(kept, states[1], values["c"])}
 
-    layer = Zoneout(UNITS, dtype="float64", seed=1)
+
+class ScaledCell(PeepholeLSTMCell):
+    """A step with a weight of its own."""
+
+    pure_step = True
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.scale = self.add_weight(shape=(self.units,), name="scale", initializer="ones")
+
+    def step(self, z, states):
+        return super().step({**z, "c": z["c"] * self.scale}, states)
+
+
+class DoubledCell(PeepholeLSTMCell):
+    """A cell that computes more than its step."""
+
+    pure_step = True
+
+    def preactivation(self, inputs, h, training=False):
+        return {name: 2 * z for name, z in super().preactivation(inputs, h, training).items()}
+
+
+@pytest.mark.parametrize("cell_class", [ZoneoutCell, ScaledCell, DoubledCell])
+def test_other_cells_train_in_keras_loop(cell_class, calls):
+    class Layer(RecurrentLayer):
+        pass
+
+    Layer.cell_class = cell_class
     x, _, states = data()
-    layer.build(x.shape)
+    assert_slope_is_the_gradient(Layer(UNITS, dtype="float64", seed=1), x, states)
+    assert not calls
 
-    def loss_at(bias):
-        layer.cell.seed_generator.state.assign(start)
-        layer.cell.bias.assign(bias)
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(x, initial_state=tf.unstack(states), training=True))
-        return float(loss), tape.gradient(loss, layer.cell.bias.value)
 
-    start, bias, step = layer.cell.seed_generator.state.numpy(), layer.cell.bias.numpy(), 1e-5
-    slope = [(loss_at(bias + d)[0] - loss_at(bias - d)[0]) / 2 / step for d in np.eye(4 * UNITS) * step]
-    np.testing.assert_allclose(loss_at(bias)[1], slope, rtol=1e-6, atol=1e-8)
+def test_a_random_activation_trains_in_keras_loop(calls):
+    generator = keras.random.SeedGenerator(1)
+
+    def noisy_tanh(z):
+        return keras.ops.tanh(z) * keras.random.uniform(z.shape, dtype="float64", seed=generator)
+
+    layer = PeepholeLSTM(UNITS, activation=noisy_tanh, dtype="float64", seed=1)
+    layer.cell.seed_generator = generator
+    x, _, states = data()
+    assert_slope_is_the_gradient(layer, x, states)
+    assert not calls
+
+
+def test_after_an_error_nothing_stays_laid_out(monkeypatch):
+    layer = PeepholeLSTM(UNITS)
+    x = data()[0].astype("float32")
+    layer(x)
+
+    def fail(*arguments):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PeepholeLSTMCell, "step", fail)
+        with pytest.raises(ZeroDivisionError):
+            layer(x)
+    layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+    output, _ = layer.cell(x[:2, 0], layer.cell.get_initial_state(2))
+    np.testing.assert_array_equal(output, 0)
 
 
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
-def test_fit_does_not_choose_xla(layer_class):
-    model = keras.Sequential([keras.Input((TIME, FEATURES)), layer_class(4), keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    assert model.jit_compile is False
+def test_fit_and_predict_trace_once_for_each_shape(layer_class, monkeypatch):
+    layer = layer_class(4)
+    model = keras.Sequential([keras.Input((TIME, FEATURES)), layer, keras.layers.Dense(1)])
+    model.compile("adam", "mse", jit_compile=False)
+    steps, step = [], layer.cell.step
+    object.__setattr__(layer.cell, "step", lambda *arguments: steps.append(1) or step(*arguments))
+    x = np.ones((70, TIME, FEATURES), "float32")
+
+    def count(act):
+        before = len(steps)
+        act()
+        return len(steps) - before
+
+    assert count(lambda: model.fit(x, x[:, 0, :1], batch_size=32, verbose=0)) > 0
+    assert count(lambda: model.fit(x, x[:, 0, :1], batch_size=32, epochs=2, verbose=0)) == 0
+    assert count(lambda: model.predict(x, batch_size=32, verbose=0)) > 0
+    assert count(lambda: model.predict(x, batch_size=32, verbose=0)) == 0
