@@ -10,17 +10,10 @@ from custom_layers.gated_cell import GatedCell
 SMALLEST_SPLIT = 32  # sequences in a batch that is worth splitting
 
 
-def _in_graph_on_cpu():
-    """Return whether TensorFlow builds a graph, and for a CPU."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return not tf.executing_eagerly() and keras.distribution.list_devices()[0].startswith("cpu")
-
-
 def _has_pure_step(cell):
     """Return whether a step of the cell can be computed twice, and is all that the cell computes."""
+    if not vars(type(cell)).get("pure_step"):
+        return False
     usual = all(
         getattr(type(cell), name) is getattr(GatedCell, name)
         for name in ("call", "trace", "preactivation", "layout", "by_name", "peephole")
@@ -31,7 +24,7 @@ def _has_pure_step(cell):
         for function in (cell.activation, cell.recurrent_activation)
     )
     own_weights = len(cell.weights) - len(cell.peephole_weights) - (3 if cell.use_bias else 2)
-    return usual and known and not own_weights and vars(type(cell)).get("pure_step", False)
+    return usual and known and not own_weights
 
 
 class RecurrentLayer(keras.layers.RNN):
@@ -114,10 +107,12 @@ class RecurrentLayer(keras.layers.RNN):
         half draws its own dropout masks. A cell with a `pure_step` trains in a loop of our own.
         """
         loop, batch = super().inner_loop, sequences.shape[0]
-        if not _in_graph_on_cpu():
+        if keras.backend.backend() != "tensorflow":
             return loop(sequences, initial_state, mask, training=training)
         from custom_layers import time_loop  # imports TensorFlow
 
+        if not time_loop.in_graph_on_cpu():
+            return loop(sequences, initial_state, mask, training=training)
         in_halves = batch is not None and batch >= SMALLEST_SPLIT
         if training and not self.unroll and _has_pure_step(self.cell):
             loop = functools.partial(time_loop.inner_loop, self)

@@ -6,7 +6,13 @@ the product of the state before with U, and the cell's equations. It keeps z and
 going back in time, it computes the equations again from these, and differentiates them automatically.
 """
 
+import keras
 import tensorflow as tf
+
+
+def in_graph_on_cpu():
+    """Return whether TensorFlow is building a graph, for a CPU."""
+    return not tf.executing_eagerly() and keras.distribution.list_devices()[0].startswith("cpu")
 
 
 def inner_loop(layer, sequences, initial_state, mask, training):

@@ -17,7 +17,18 @@ def main():
             continue
         print(f"The cell tests on {backend}:", flush=True)
         files = [f"tests/test_{name}.py" for name in CELL_TESTS]
-        command = [sys.executable, "-m", "pytest", "-q", "-n", "auto", *files, "custom_layers"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "auto",
+            "--dist",
+            "worksteal",
+            *files,
+            "custom_layers",
+        ]
         if subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}).returncode:
             failed.append(backend)
     if failed:

@@ -85,8 +85,7 @@ def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, cal
     assert len(calls) == 1
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@pytest.mark.parametrize(("masked", "use_bias"), [(False, True), (True, False)])
 @pytest.mark.parametrize(
     "dropouts",
     [
