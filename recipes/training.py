@@ -130,6 +130,17 @@ def without_autotuning(batches):
     return batches.with_options(options)
 
 
+def create_variables(model, labels):
+    """Create the variables of a compiled model's optimiser and metrics.
+
+    TensorFlow traces a function once more if it created variables, so that ``fit`` would trace the
+    training step twice, for seconds.
+    """
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, labels[:1], np.zeros((1, *model.output_shape[1:]), "float32"))
+    model.reset_metrics()
+
+
 def total_steps(config, examples):
     """Return how many steps training takes: by epochs or by steps, whichever ends first.
 
@@ -239,7 +250,6 @@ class Keeper(keras.callbacks.Callback):
         path = self.folder / CHECKPOINT
         if not path.exists():
             return
-        model.optimizer.build(model.trainable_variables)
         shapes = [value.shape for value in get_state(model)]
         progress, state, self.best_state = report.read_checkpoint(path, shapes)
         self.rows, self.step = progress["rows"], progress["step"]
@@ -289,6 +299,7 @@ def fit(model, config, data, validation, folder, save, change=None, callbacks=()
     steps = total_steps(config, len(data[1]))
     interval = config.save_every or -(-len(data[1]) // config.batch)
     keeper = Keeper(folder, steps, save)
+    create_variables(model, data[1])
     keeper.go_on(model)
     if config.logdir:
         callbacks = [*callbacks, keeper, report.EventLog(events_folder(config, folder))]
