@@ -296,10 +296,3 @@ def test_make_passes_texts_unchanged(tmp_path):
         )
         assert json.loads(result.stdout) == ["-m", "recipes.predict", "imdb", *expected]
     assert not (tmp_path / "ran").exists()
-
-
-def test_command_without_traceback(tmp_path):
-    command = [sys.executable, "-m", "recipes.predict", "imdb", "--text", "x", "--runs", str(tmp_path)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: no finished run") and result.stderr.count("\n") == 1

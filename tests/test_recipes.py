@@ -76,56 +76,32 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
 
 LOAD = """
 import sys, json, keras, numpy as np, tensorflow as tf, custom_layers
-model = keras.saving.load_model(sys.argv[1])
-x = tf.constant(json.load(sys.stdin))
-print(json.dumps(np.asarray(model.predict(x, verbose=0)).tolist()))
+for path, x in json.load(sys.stdin):
+    model = keras.saving.load_model(path)
+    print(json.dumps(np.asarray(model.predict(tf.constant(x), verbose=0)).tolist()))
 """
 
 
-def predict_elsewhere(model, x):
-    """Load a model in a new process and predict with it."""
-    command = [sys.executable, "-c", LOAD, str(model)]
-    result = subprocess.run(
-        command, cwd=ROOT, input=json.dumps(x), text=True, capture_output=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    return np.array(json.loads(result.stdout.splitlines()[-1]))
-
-
-def test_mnist_model_loads_in_another_process(tmp_path):
+def test_saved_models_predict_in_another_process(tmp_path):
+    """IMDB's take any text: an empty one, one without a known word, and one of very many words."""
     train("mnist", tmp_path, "--cell", "peephole")
+    for preset in ("classic", "modern"):
+        train("imdb", tmp_path / preset, "--preset", preset, "--cell", "coupled")
     images = np.random.default_rng(0).uniform(size=(3, 28, 28)).astype("float32")
-    path = tmp_path / "mnist" / "run" / "model.keras"
-    here = keras.saving.load_model(path).predict(images, verbose=0)
-    np.testing.assert_allclose(predict_elsewhere(path, images.tolist()), here, atol=1e-6)
-
-
-@pytest.mark.parametrize("preset", ["classic", "modern"])
-def test_imdb_model_takes_any_text(preset, tmp_path):
-    """Also an empty one, one without a known word, and one of very many words."""
-    train("imdb", tmp_path, "--preset", preset, "--cell", "coupled")
     texts = ["", "zzz qqq", "the plot was superb , not dull .", "what a film " * 1000, "\n"]
-    probabilities = predict_elsewhere(tmp_path / "imdb" / "run" / "model.keras", texts)
-    assert probabilities.shape == (5, 1)
-    assert np.all((probabilities > 0) & (probabilities < 1))
-
-
-def test_tokenizer_keeps_the_last_words_and_pads_on_the_right():
-    tokenizer = imdb.make_tokenizer([b"a b c d e f g h"], 20, 3)
-    vocabulary = tokenizer.get_layer("vectorize").get_vocabulary()
-
-    def words(*texts):
-        import tensorflow as tf
-
-        numbers = tokenizer.predict(tf.constant(texts), verbose=0)
-        return [[vocabulary[number] for number in row] for row in numbers]
-
-    assert words("a b c d e", "A, b!", "", "zzz") == [
-        ["c", "d", "e"],
-        ["a", "b", ""],
-        ["[UNK]", "", ""],
-        ["[UNK]", "", ""],
+    paths = [
+        str(tmp_path / run / "run" / "model.keras") for run in ("mnist", "classic/imdb", "modern/imdb")
     ]
+    asked = json.dumps(list(zip(paths, (images.tolist(), texts, texts))))
+    command = [sys.executable, "-c", LOAD]
+    result = subprocess.run(command, cwd=ROOT, input=asked, text=True, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    digits, *probabilities = [np.array(json.loads(line)) for line in result.stdout.splitlines()]
+    here = keras.saving.load_model(paths[0]).predict(images, verbose=0)
+    np.testing.assert_allclose(digits, here, atol=1e-6)
+    for of_texts in probabilities:
+        assert of_texts.shape == (5, 1)
+        assert np.all((of_texts > 0) & (of_texts < 1))
 
 
 @pytest.mark.parametrize("recipe", PROGRAMS)
@@ -219,6 +195,7 @@ def test_wrong_values(recipe, arguments, message, tmp_path):
         (predict, ["digits"], "argument imdb|mnist: invalid choice: 'digits'"),
         (predict, ["mnist"], "no image is given: name one with IMAGE="),
         (predict, ["mnist", "--image", ""], "no image is given: name one with IMAGE="),
+        (predict, ["imdb", "--text", "x", "--runs", "no/where"], "no finished run"),
         (predict, ["imdb", "--tex", "x"], "unrecognized arguments: --tex x"),
         (resume, ["junk"], "unrecognized arguments: junk"),
         (resume, ["--run", "no/where"], "there is no run no/where"),
@@ -281,9 +258,11 @@ def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
     assert result.returncode == (0 if ignored else status)
 
 
-def test_help_explains_every_flag():
-    command = [sys.executable, "-m", "recipes.imdb", "--help"]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+def test_help_explains_every_flag(capsys):
+    with pytest.raises(SystemExit) as exit:
+        imdb.main(["--help"])
+    assert not exit.value.code
+    text = capsys.readouterr().out
     flags = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
     fields = dataclasses.fields(imdb.ImdbConfig)
     assert flags == ["--" + field.name.replace("_", "-") for field in fields]
