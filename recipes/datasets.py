@@ -12,7 +12,6 @@ import urllib.error
 import urllib.request
 
 import numpy as np
-import sklearn.datasets
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -191,6 +190,8 @@ def sample_digits():
     MNIST's digits fill 20×20 pixels in the middle of 28×28; these, of 8×8 pixels in 17 grey levels,
     are scaled to that. The last fifth tests: it was written by other hands.
     """
+    import sklearn.datasets  # slow, and needed for the sample alone
+
     digits = sklearn.datasets.load_digits()
     grey = digits.images[..., None] * (255 / 16)
     large = tf.image.resize(grey, (20, 20), method="bicubic").numpy()[..., 0]

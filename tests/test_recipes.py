@@ -236,6 +236,20 @@ def test_nothing_else_is_on_standard_error(tmp_path):
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
 
+IMPORTED = """
+import sys, recipes
+assert sys.modules["tensorflow"] and sys.modules["keras"]
+print(sorted({"sklearn", "matplotlib.pyplot"} & set(sys.modules)))
+import sklearn.base, matplotlib.pyplot
+"""
+
+
+def test_programs_start_without_packages_that_they_do_not_use():
+    """Keras would import them; whoever needs them can import them afterwards."""
+    result = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
 RUN = "from recipes.command_line import run\nimport sys\ndef main(_):\n  {}\nrun(main)\n"
 
