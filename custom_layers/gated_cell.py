@@ -26,18 +26,20 @@ def fresh(initializer):
     return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
 
 
+class Product(typing.NamedTuple):
+    """``z = (x ⊙ x_mask) W + (h⁻ ⊙ h_mask) U + b``, of one gate or of all gates side by side."""
+
+    x_mask: typing.Any  # (batch, features), or None
+    W: typing.Any  # (features, units), or (features, G·units)
+    h_mask: typing.Any  # (batch, units), or None
+    U: typing.Any  # (units, units), or (units, G·units)
+    b: typing.Any  # (units,), or (G·units,), or None
+
+
 class Layout(typing.NamedTuple):
-    """What one step multiplies with: ``z = (x ⊙ x_mask) W + (h⁻ ⊙ h_mask) U + b``.
+    """What one step computes with."""
 
-    Masks and bias are None where there are none. Where the masks differ from gate to gate, the gates
-    stand in front, for one batched product.
-    """
-
-    x_mask: typing.Any  # (batch, features), or (G, batch, features)
-    W: typing.Any  # (features, G·units), or (G, features, units)
-    h_mask: typing.Any  # (batch, units), or (G, batch, units)
-    U: typing.Any  # (units, G·units), or (G, units, units)
-    b: typing.Any  # (G·units,), or (G, 1, units)
+    products: list  # one `Product`, or, in the order of the gates, one for each
     peepholes: dict  # each peephole vector, repeated: (batch, units)
 
 
@@ -222,15 +224,18 @@ class GatedCell(keras.layers.SimpleRNNCell):
 
     def preactivation(self, inputs, h, training=False):
         """Return ``x W + h⁻ U + b`` of each gate, and the peepholes, each ``(batch, units)``, by name."""
-        x_mask, W, h_mask, U, b, peepholes = self.layout(inputs, h, training)
-        x = inputs if x_mask is None else inputs * x_mask
-        h = h if h_mask is None else h * h_mask
-        z = ops.matmul(x if len(x.shape) == len(W.shape) else x[None], W) + ops.matmul(h, U)
-        return self.by_name(z if b is None else ops.add(z, b)) | peepholes
+        products, peepholes = self.layout(inputs, h, training)
+        z = []
+        for x_mask, W, h_mask, U, b in products:
+            x_kept = inputs if x_mask is None else inputs * x_mask
+            h_kept = h if h_mask is None else h * h_mask
+            sums = ops.matmul(x_kept, W) + ops.matmul(h_kept, U)
+            z.append(sums if b is None else ops.add(sums, b))
+        return self.by_name(z) | peepholes
 
     def by_name(self, z):
-        """Return pre-activations ``(batch, G·units)``, or ``(G, batch, units)``, by gate."""
-        parts = ops.unstack(z) if len(z.shape) == 3 else ops.split(z, len(self.gates), axis=-1)
+        """Return the pre-activations that the products of a `Layout` gave, by gate."""
+        parts = z if len(z) == len(self.gates) else ops.split(z[0], len(self.gates), axis=-1)
         return dict(zip(self.gates, parts))
 
     def layout(self, inputs, h, training=False):
@@ -247,15 +252,17 @@ class GatedCell(keras.layers.SimpleRNNCell):
         h_mask = super().get_recurrent_dropout_mask(h) if training else None
         W, U = self._tensor(self.kernel), self._tensor(self.recurrent_kernel)
         b = None if self.bias is None else self._tensor(self.bias)
+        products = [Product(x_mask, W, h_mask, U, b)]
         if isinstance(h_mask, list):
-            x_mask, h_mask = None if x_mask is None else ops.stack(x_mask), ops.stack(h_mask)
-            W, U = self._gates_in_front(W), self._gates_in_front(U)
-            b = None if b is None else self._gates_in_front(b[None])
+            no_masks, count = [None] * len(self.gates), len(self.gates)
+            W, U = ops.split(W, count, axis=-1), ops.split(U, count, axis=-1)
+            b = no_masks if b is None else ops.split(b, count)
+            products = [Product(*of_gate) for of_gate in zip(x_mask or no_masks, W, h_mask, U, b)]
         peepholes = {
             f"peephole_{gate}": ops.broadcast_to(self._tensor(p), ops.shape(h))
             for gate, p in self.peephole_weights.items()
         }
-        return Layout(x_mask, W, h_mask, U, b, peepholes)
+        return Layout(products, peepholes)
 
     def get_recurrent_dropout_mask(self, step_input):
         """Return the masks of the states, one or a list; draw them first where there are none yet.
@@ -277,11 +284,6 @@ class GatedCell(keras.layers.SimpleRNNCell):
 
     def _tensor(self, weight):
         return ops.cast(weight, self.compute_dtype)
-
-    def _gates_in_front(self, weights):
-        """Turn weights ``(n, G·units)`` into ``(G, n, units)``."""
-        weights = ops.reshape(weights, (weights.shape[0], len(self.gates), self.units))
-        return ops.transpose(weights, (1, 0, 2))
 
     def peephole(self, gate, z, c):
         """Return ``z_gate + p_gate ⊙ c``, or ``z_gate`` where that gate has no peephole."""

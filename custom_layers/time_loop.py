@@ -30,7 +30,7 @@ def inner_loop(layer, sequences, initial_state, mask, training):
     if mask is not None:
         mask = tf.cast(mask, tf.bool)
         unmasked = _time_first(mask if mask.shape.rank == 3 else mask[..., None], layer.go_backwards)
-    x_mask, W, h_mask, U, b, peepholes = cell.layout(None, initial_state[0], training)
+    products, peepholes = cell.layout(None, initial_state[0], training)
 
     def step(z, states, constants):
         values = cell.step(cell.by_name(z) | dict(zip(peepholes, constants)), states)
@@ -38,9 +38,9 @@ def inner_loop(layer, sequences, initial_state, mask, training):
 
     outputs, states = _run(
         step,
-        _project(inputs, x_mask, W, b),
-        U,
-        h_mask,
+        [_project(inputs, product) for product in products],
+        [product.U for product in products],
+        [product.h_mask for product in products],
         initial_state,
         list(peepholes.values()),
         unmasked,
@@ -73,39 +73,23 @@ def _time_first(x, go_backwards):
     return tf.reverse(x, [0]) if go_backwards else x
 
 
-def _project(inputs, mask, W, b):
-    """Return ``x W + b`` of all steps.
-
-    Args:
-        inputs: ``(time, batch, features)``.
-        mask: Dropout mask of the inputs, or None.
-        W: ``(features, G·units)``; where masks differ from gate to gate ``(G, features, units)``.
-        b: ``(G·units,)``, or ``(G, 1, units)``, or None.
-
-    Returns:
-        ``(time, batch, G·units)``, or ``(time, G, batch, units)``.
-    """
-    by_gate = W.shape.rank == 3
-    if by_gate:
-        inputs = inputs[None] if mask is None else inputs * mask[:, None]
-    elif mask is not None:
-        inputs = inputs * mask
-    *_, time, batch, _ = _sizes(inputs)
-    z = tf.matmul(_merge(inputs), W)
-    if b is not None:
-        z = z + b if by_gate else tf.nn.bias_add(z, b)
-    z = tf.reshape(z, [*z.shape[:-2], time, batch, z.shape[-1]])
-    return tf.transpose(z, (1, 0, 2, 3)) if by_gate else z
+def _project(inputs, product):
+    """Return a product's ``(x ⊙ x_mask) W + b`` of all steps; inputs ``(time, batch, features)``."""
+    inputs = inputs if product.x_mask is None else inputs * product.x_mask
+    time, batch, _ = _sizes(inputs)
+    z = tf.matmul(_merge(inputs), product.W)
+    z = z if product.b is None else tf.nn.bias_add(z, product.b)
+    return tf.reshape(z, [time, batch, z.shape[-1]])
 
 
-def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
+def _run(step, projected, U, h_masks, states, constants, unmasked, return_sequences):
     """Run the recurrence.
 
     Args:
-        step: Function of one step's z, the states and the constants; returns the new states.
-        z: ``x W + b`` of all steps, as from `_project`.
-        U: ``(units, G·units)``, or ``(G, units, units)``.
-        h_mask: Dropout mask of the state that is multiplied with U, or None.
+        step: Function of one step's z, a list, the states and the constants; returns the new states.
+        projected: For each product ``x W + b`` of all steps, as from `_project`.
+        U: For each product its U.
+        h_masks: For each product the dropout mask of the state that is multiplied with U, or None.
         states: The initial states, each ``(batch, units)``; the first is multiplied with U.
         constants: Tensors that ``step`` needs at every step, and whose gradient is wanted.
         unmasked: Booleans ``(time, batch, 1)``, False where the states stay; or None.
@@ -114,11 +98,11 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
     Returns:
         The first state of every step ``(time, batch, units)``, or None; and the list of final states.
     """
-    number, time = len(states), _sizes(z)[0]
-    unmasked_array = None if unmasked is None else _array_like(unmasked, time).unstack(unmasked)
+    count, number, time = len(U), len(states), _sizes(projected[0])[0]
+    unmasked_array = None if unmasked is None else _array_of(unmasked)
 
     def dropped(h):
-        return h if h_mask is None else h * h_mask
+        return [h if h_mask is None else h * h_mask for h_mask in h_masks]
 
     def advance(t, z, states, constants):
         new = step(z, states, constants)
@@ -127,66 +111,69 @@ def _run(step, z, U, h_mask, states, constants, unmasked, return_sequences):
         return [tf.where(unmasked_array.read(t), value, old) for value, old in zip(new, states)]
 
     @tf.custom_gradient
-    def recur(z, U, *rest):
-        states, constants = list(rest[:number]), list(rest[number:])
-        projected = _array_like(z, time).unstack(z)
+    def recur(*arguments):
+        arguments = list(arguments)
+        projected, U = arguments[:count], arguments[count : 2 * count]
+        states, constants = arguments[2 * count :][:number], arguments[2 * count :][number:]
+        inputs = [_array_of(z) for z in projected]
 
-        def forth(t, states, old_states, zs):
-            z = projected.read(t) + tf.matmul(dropped(states[0]), U)
+        def forth(t, states, old_states, kept_z):
+            h = dropped(states[0])
+            z = [array.read(t) + tf.matmul(h_kept, u) for array, h_kept, u in zip(inputs, h, U)]
             old_states = [array.write(t, state) for array, state in zip(old_states, states)]
-            return t + 1, advance(t, z, states, constants), old_states, zs.write(t, z)
+            kept_z = [array.write(t, each) for array, each in zip(kept_z, z)]
+            return t + 1, advance(t, z, states, constants), old_states, kept_z
 
-        arrays = [_array_like(state[None], time) for state in states]
-        _, final, old_states, zs = tf.while_loop(
-            lambda t, *_: t < time,
-            forth,
-            (0, states, arrays, _array_like(z, time)),
-            maximum_iterations=time,
+        arrays = [_array_like(x[None], time) for x in states], [_array_like(z, time) for z in projected]
+        _, final, old_states, kept_z = tf.while_loop(
+            lambda t, *_: t < time, forth, (0, states, *arrays), maximum_iterations=time
         )
 
         def gradient(*upstream):
             d_outputs, d_final = upstream[:-number], list(upstream[-number:])
-            d_outputs = [_array_like(d, time).unstack(d) for d in d_outputs]
-            U_transposed = tf.linalg.matrix_transpose(U)  # once: products with it are then faster
+            d_outputs = [_array_of(d) for d in d_outputs]
+            U_transposed = [tf.transpose(u) for u in U]  # once: products with it are then faster
 
-            def back(t, d_states, sums, d_zs):
+            def back(t, d_states, sums, d_z_arrays):
                 if d_outputs:
                     d_states = [d_states[0] + d_outputs[0].read(t), *d_states[1:]]
-                z, *old = [array.read(t) for array in (zs, *old_states)]
+                z, old = ([array.read(t) for array in arrays] for arrays in (kept_z, old_states))
                 local = [tf.identity(constant) for constant in constants]  # in this loop, for the tape
                 with tf.GradientTape() as tape:
-                    tape.watch([z, *old, *local])
+                    tape.watch([z, old, local])
                     new = advance(t, z, old, local)
-                d_z, *d = tape.gradient(new, [z, *old, *local], d_states)
-                d_h = dropped(tf.matmul(d_z, U_transposed))
-                d_h = d_h if d_h.shape.rank == 2 else tf.reduce_sum(d_h, axis=0)
-                d[0] = d_h if d[0] is None else d[0] + d_h
-                d_states = [tf.zeros_like(s) if d_s is None else d_s for s, d_s in zip(old, d)]
-                sums = [a if d_a is None else a + d_a for a, d_a in zip(sums, d[number:])]
-                return t - 1, d_states, sums, d_zs.write(t, d_z)
+                d_z, d_old, d_local = tape.gradient(new, [z, old, local], d_states)
+                d_h = [tf.matmul(d, u) for d, u in zip(d_z, U_transposed)]
+                d_h = [d if h_mask is None else d * h_mask for d, h_mask in zip(d_h, h_masks)]
+                d_old[0] = tf.add_n(d_h if d_old[0] is None else [d_old[0], *d_h])
+                d_old = [tf.zeros_like(x) if d is None else d for x, d in zip(old, d_old)]
+                sums = [total if d is None else total + d for total, d in zip(sums, d_local)]
+                d_z_arrays = [array.write(t, d) for array, d in zip(d_z_arrays, d_z)]
+                return t - 1, d_old, sums, d_z_arrays
 
             zeros = [tf.zeros_like(constant) for constant in constants]
-            _, d_states, d_constants, d_zs = tf.while_loop(
+            _, d_states, d_constants, d_z = tf.while_loop(
                 lambda t, *_: t >= 0,
                 back,
-                (time - 1, d_final, zeros, _array_like(z, time)),
+                (time - 1, d_final, zeros, [_array_like(z, time) for z in projected]),
                 maximum_iterations=time,
             )
-            d_z, h = d_zs.stack(), old_states[0].stack()
-            if d_z.shape.rank == 4:
-                h, d_z_rows = h[None] * h_mask[:, None], tf.transpose(d_z, (1, 0, 2, 3))
-            else:
-                h, d_z_rows = dropped(h), d_z
-            d_U = tf.matmul(_merge(h), _merge(d_z_rows), transpose_a=True)
-            return d_z, d_U, *d_states, *d_constants
+            d_z, h = [array.stack() for array in d_z], dropped(old_states[0].stack())
+            d_U = [tf.matmul(_merge(a), _merge(b), transpose_a=True) for a, b in zip(h, d_z)]
+            return *d_z, *d_U, *d_states, *d_constants
 
         if not return_sequences:
             return tuple(final), gradient
         outputs = tf.concat([old_states[0].stack()[1:], final[0][None]], axis=0)
         return (outputs, *final), gradient
 
-    results = recur(z, U, *states, *constants)
+    results = recur(*projected, *U, *states, *constants)
     return results[0] if return_sequences else None, list(results[-number:])
+
+
+def _array_of(x):
+    """Return an array of all ``x[t]``."""
+    return _array_like(x, _sizes(x)[0]).unstack(x)
 
 
 def _array_like(x, size):
@@ -195,8 +182,8 @@ def _array_like(x, size):
 
 
 def _merge(x):
-    """Return ``(…, time, batch, n)`` as ``(…, time·batch, n)``."""
-    return tf.reshape(x, [*x.shape[:-3], -1, x.shape[-1]])
+    """Return ``(time, batch, n)`` as ``(time·batch, n)``."""
+    return tf.reshape(x, [-1, x.shape[-1]])
 
 
 def _sizes(x):
