@@ -15,6 +15,8 @@ import sys
 import threading
 import time
 
+import sklearn.datasets  # noqa: F401 - the sample needs it
+
 from recipes import datasets, imdb, mnist, pictures, resume
 from recipes.command_line import run
 from recipes.review_grammar import make_reviews

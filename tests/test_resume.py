@@ -362,7 +362,7 @@ def test_dropout_goes_on_with_the_same_seeds(cell, tmp_path):
         inputs = keras.Input((3, 2))
         outputs = training.RECURRENT[cell](3, **rates)(inputs)
         model = keras.Model(inputs, keras.layers.Dense(1)(outputs))
-        model.compile("adam", "mse", jit_compile=False)
+        model.compile("adam", "mse", run_eagerly=True)
         return model
 
     def train(model):
