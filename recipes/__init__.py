@@ -11,7 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors reach us as excepti
 def _import_quickly_and_quietly(name):
     """Import a module whose libraries write to standard error before they can be told not to.
 
-    Keras would import two packages on the way, for what is not used here, which takes more than a second.
+    Keras would import two packages on the way, which takes more than a second, for what is not used here:
+    its wrappers for scikit-learn and its gallery of images do not work in this process.
     """
     hidden = {package: None for package in ("sklearn", "matplotlib.pyplot") if package not in sys.modules}
     standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

@@ -13,8 +13,9 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from recipes import datasets, imdb, mnist, pictures, predict, report, resume, runs
+from recipes import datasets, imdb, mnist, pictures, predict, report, resume, runs, training
 from recipes.command_line import UserError, run
 from recipes.review_grammar import make_reviews
 from recipes.training import RECURRENT, total_steps
@@ -103,6 +104,34 @@ def test_saved_models_predict_in_another_process(tmp_path):
     for of_texts in probabilities:
         assert of_texts.shape == (5, 1)
         assert np.all((of_texts > 0) & (of_texts < 1))
+
+
+def test_tokenizer_keeps_the_last_words_and_pads_on_the_right():
+    tokenizer = imdb.make_tokenizer([b"a b c d e f g h"], 20, 3)
+    vocabulary = tokenizer.get_layer("vectorize").get_vocabulary()
+    numbers = np.asarray(tokenizer(tf.constant(["a b c d e", "A, b!", "", "zzz"])))
+    assert [[vocabulary[number] for number in row] for row in numbers] == [
+        ["c", "d", "e"],
+        ["a", "b", ""],
+        ["[UNK]", "", ""],
+        ["[UNK]", "", ""],
+    ]
+
+
+@pytest.mark.parametrize("program", [mnist, imdb, predict, resume, runs])
+def test_python_m_runs_the_program(program):
+    source = pathlib.Path(program.__file__).read_text()
+    assert source.endswith('\n\n\nif __name__ == "__main__":\n    run(main)\n')
+
+
+def test_fit_traces_the_training_step_once():
+    model = mnist.make_classic(dataclasses.replace(mnist.PRESETS["classic"], units=2))
+    images, labels = np.zeros((6, 28, 28), "float32"), np.zeros(6, "int32")
+    training.create_variables(model, labels)
+    traced, step = [], model.train_step
+    model.train_step = lambda data: traced.append(1) or step(data)
+    model.fit(images, labels, batch_size=2, verbose=0)
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize("recipe", PROGRAMS)

@@ -12,7 +12,12 @@ BATCH, TIME, FEATURES, UNITS = 6, 7, 3, 5
 DROPOUTS = {"dropout": 0.3, "recurrent_dropout": 0.4, "seed": 3}
 
 
-LAYERS = {"peephole": PeepholeLSTM, "coupled": CoupledLSTM}
+LAYERS = {
+    "peephole": (PeepholeLSTM, {}),
+    "peephole-f": (PeepholeLSTM, {"peepholes": ("f",)}),
+    "coupled": (CoupledLSTM, {}),
+    "coupled-f-o": (CoupledLSTM, {"peepholes": ("f", "o")}),
+}
 
 
 @pytest.fixture
@@ -77,7 +82,8 @@ def assert_equal(ours, theirs, tolerance=1e-10):
 )
 @pytest.mark.parametrize("name", LAYERS)
 def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, calls):
-    layer, reference = pair(LAYERS[name], **options)
+    layer_class, cell_options = LAYERS[name]
+    layer, reference = pair(layer_class, cell_options, **options)
     x, mask, states = data()
     mask = mask if masked else None
     compute = tf.function(values_and_gradients, jit_compile=False)
@@ -98,13 +104,13 @@ def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, cal
 )
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
 def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
-    layer, reference = pair(LAYERS[name], {**dropouts, "use_bias": use_bias}, return_sequences=True)
+    layer, reference = pair(LAYERS[name][0], {**dropouts, "use_bias": use_bias}, return_sequences=True)
     x, mask, states = data()
     mask = mask if masked else None
     compute = tf.function(values_and_gradients, jit_compile=False)
     ours = compute(layer, x, states, mask)
     assert_equal(ours, values_and_gradients(reference, x, states, mask))
-    without, _ = values_and_gradients(pair(LAYERS[name], {"use_bias": use_bias})[0], x, states, mask)
+    without, _ = values_and_gradients(pair(LAYERS[name][0], {"use_bias": use_bias})[0], x, states, mask)
     assert not np.allclose(ours[0][0][:, -1], without[0])
     assert len(calls) == 1
 
@@ -112,7 +118,7 @@ def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
 @pytest.mark.parametrize("batch", [1, 7, 40])
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
 def test_batch_and_time_of_unknown_size(name, batch, calls):
-    layer, reference = pair(LAYERS[name], batch=None, return_sequences=True)
+    layer, reference = pair(LAYERS[name][0], batch=None, return_sequences=True)
     x, mask, states = data(batch)
     some = tf.TensorSpec((None, None, FEATURES), tf.float64), tf.TensorSpec((None, None), tf.bool)
     compute = tf.function(
@@ -208,6 +214,29 @@ def test_half_precision(calls):
     for mine, other in zip(gradients[3:], true_gradients[3:]):
         assert mine.dtype == tf.float32
         np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
+
+
+class NoInputGateCell(PeepholeLSTMCell):
+    """NIG in Greff et al. 2015, arXiv 1503.04069: a step that leaves out one of its gates."""
+
+    pure_step = True
+
+    def step(self, z, states):
+        return super().step({**z, "i": keras.ops.zeros_like(z["f"])}, states)
+
+
+def test_a_step_that_leaves_out_a_gate(calls):
+    class Layer(RecurrentLayer):
+        cell_class = NoInputGateCell
+
+    layer, reference = pair(Layer, {**DROPOUTS, "peepholes": ()})
+    x, mask, states = data()
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    ours, gradients = compute(layer, x, states, mask)
+    theirs, expected = values_and_gradients(reference, x, states, mask)
+    assert_equal(ours, theirs)
+    assert_equal(gradients, expected)
+    assert len(calls) == 1
 
 
 class ZoneoutCell(PeepholeLSTMCell):
