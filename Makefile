@@ -58,7 +58,7 @@ predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… o
 	@$(VENV)/python -m recipes.predict imdb $(call given,TEXT FILE RUN)
 
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
-	$(VENV)/python -m pytest -n $(WORKERS) --dist worksteal
+	$(VENV)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
 	$(VENV)/python -m tests.backends

@@ -22,6 +22,9 @@ from recipes import datasets, mnist, resume, runs, training
 from recipes.command_line import UserError
 from recipes.run_folder import Run, events_folder, find_runs, lock, reopen
 
+# In one process: one fork server, and one run of each scenario that was never stopped.
+pytestmark = pytest.mark.xdist_group("resume")
+
 TINY = ["--data", "sample", "--name", "run", "--units", "4", "--steps", "48", "--save-every", "3"]
 IMDB = ["--words", "25", "--vocabulary", "200", "--embedding", "4", "--batch", "30"]
 SCENARIOS = {
