@@ -254,10 +254,11 @@ class GatedCell(keras.layers.SimpleRNNCell):
         b = None if self.bias is None else self._tensor(self.bias)
         products = [Product(x_mask, W, h_mask, U, b)]
         if isinstance(h_mask, list):
-            no_masks, count = [None] * len(self.gates), len(self.gates)
+            count = len(self.gates)
+            nothing = [None] * count
             W, U = ops.split(W, count, axis=-1), ops.split(U, count, axis=-1)
-            b = no_masks if b is None else ops.split(b, count)
-            products = [Product(*of_gate) for of_gate in zip(x_mask or no_masks, W, h_mask, U, b)]
+            b = nothing if b is None else ops.split(b, count)
+            products = [Product(*of_gate) for of_gate in zip(x_mask or nothing, W, h_mask, U, b)]
         peepholes = {
             f"peephole_{gate}": ops.broadcast_to(self._tensor(p), ops.shape(h))
             for gate, p in self.peephole_weights.items()

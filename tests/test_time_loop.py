@@ -216,8 +216,8 @@ def test_half_precision(calls):
         np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
 
 
-class NoInputGateCell(PeepholeLSTMCell):
-    """NIG in Greff et al. 2015, arXiv 1503.04069: a step that leaves out one of its gates."""
+class ConstantInputGateCell(PeepholeLSTMCell):
+    """A step that leaves out one of its gates: the input gate is half open at all times."""
 
     pure_step = True
 
@@ -227,7 +227,7 @@ class NoInputGateCell(PeepholeLSTMCell):
 
 def test_a_step_that_leaves_out_a_gate(calls):
     class Layer(RecurrentLayer):
-        cell_class = NoInputGateCell
+        cell_class = ConstantInputGateCell
 
     layer, reference = pair(Layer, {**DROPOUTS, "peepholes": ()})
     x, mask, states = data()
