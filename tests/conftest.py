@@ -10,8 +10,3 @@ os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with the file that takes longest, whose tests stay in one process."""
-    items.sort(key=lambda item: item.path.name != "test_resume.py")

@@ -22,6 +22,9 @@ from recipes import imdb, mnist, pictures, predict
 from recipes.command_line import UserError
 from recipes.digit_image import read_digit
 
+# In one process: the two runs are made once.
+pytestmark = pytest.mark.xdist_group("pictures")
+
 ROOT = pathlib.Path(__file__).parent.parent
 EXPECTED = {
     "mnist": ["curves.png", "confusion.png", "mistakes.png", "gates.png"],

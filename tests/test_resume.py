@@ -30,10 +30,10 @@ IMDB = ["--words", "25", "--vocabulary", "200", "--embedding", "4", "--batch", "
 SCENARIOS = {
     "mnist-classic": ["mnist", "--preset", "classic", "--batch", "100", *TINY],
     "mnist-weight-drop": ["mnist", "--cell", "weight-drop", *TINY],
-    "imdb-classic": ["imdb", "--preset", "classic", *IMDB, *TINY],
+    "imdb-classic": ["imdb", "--preset", "classic", "--cell", "simple-rnn", *IMDB, *TINY],
     "imdb-modern": ["imdb", "--cell", "simple-rnn", *IMDB, *TINY],
 }
-KILLS = {"mnist-classic": 8, "mnist-weight-drop": 6, "imdb-classic": 4, "imdb-modern": 4}
+KILLS = {"mnist-classic": 10, "mnist-weight-drop": 5, "imdb-classic": 4, "imdb-modern": 3}
 
 
 def read(folder):
@@ -478,6 +478,13 @@ mnist   full    lstm         modern       0.9900     12.6  runs/mnist/good
 mnist   sample  lstm         classic  unfinished           runs/mnist/half
 """
     )
+
+
+def test_these_tests_share_one_process(request):
+    """With pytest 9.2.0 and pytest-xdist 3.8.0 they would not, and each process would repeat much."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("all tests share this process")
+    assert request.node.nodeid.endswith("@resume")
 
 
 def test_ctrl_c_twice(tmp_path):
