@@ -2,8 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv/bin
-# One more test at a time than there are cores, since some wait for other processes.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 # The flags that the variables give: make train-mnist CELL=peephole EPOCHS=2 ARGS="--distortion 0"
 FLAGS = $(foreach name,cell preset epochs units batch seed data name,$(call flag,$(name))) $(ARGS)
 flag = $(if $(filter command,$(origin $(call upper,$(1)))),--$(1) '$($(call upper,$(1)))')
