@@ -5,7 +5,7 @@ VENV := .venv/bin
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 # The flags that the variables give: make train-mnist CELL=peephole EPOCHS=2 ARGS="--distortion 0"
 FLAGS = $(foreach name,cell preset epochs units batch seed data name,$(call flag,$(name))) $(ARGS)
-flag = $(if $(filter command,$(origin $(call upper,$(1)))),--$(1) '$($(call upper,$(1)))')
+flag = $(if $(filter command,$(origin $(call upper,$(1)))),--$(1) '$(subst ','\'',$(value $(call upper,$(1))))')
 upper = $(shell echo $(1) | tr a-z A-Z)
 
 # Texts and file names go through the environment as they were given: quotes and dollar signs survive.
@@ -26,7 +26,7 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 
 .venv/ready: requirements.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python from 3.10 to 3.13 found; name one with PYTHON=" >&2; exit 2; }
-	@test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	@test -x $(VENV)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the packages of requirements.txt into .venv …"
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@if nvidia-smi >/dev/null 2>&1; then $(VENV)/python -m pip install --quiet --disable-pip-version-check \

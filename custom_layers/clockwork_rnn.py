@@ -83,7 +83,7 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
         check_units(units)
         check_rates(dropout=dropout, recurrent_dropout=recurrent_dropout)
         super().__init__(
-            units,
+            int(units),
             activation=activation,
             use_bias=use_bias,
             dropout=dropout,

@@ -118,7 +118,7 @@ class DepthGatedLSTMCell(GatedCell):
         self.depth = depth
         # Keras takes the first state for the output before, where a step is masked: the top comes first.
         self.state_names = [f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"]
-        self.state_size = [units] * 2 * depth
+        self.state_size = [self.units] * 2 * depth
         self.levels = [self._make_level(level) for level in range(depth)]
 
     def _make_level(self, level):

@@ -136,7 +136,7 @@ class GatedCell(keras.layers.SimpleRNNCell):
         check_units(units)
         check_rates(dropout=dropout, recurrent_dropout=recurrent_dropout)
         super().__init__(
-            units,
+            int(units),
             activation=activation,
             use_bias=use_bias,
             dropout=dropout,
@@ -160,6 +160,7 @@ class GatedCell(keras.layers.SimpleRNNCell):
         chosen = list(peepholes) if isinstance(peepholes, (list, tuple, set, frozenset)) else None
         if (
             chosen is None
+            or not all(isinstance(gate, str) for gate in chosen)
             or len(set(chosen)) < len(chosen)
             or not set(chosen) <= set(self.peephole_gates)
         ):

@@ -45,7 +45,7 @@ class RecurrentLayer(keras.layers.RNN):
         name: Name of the layer.
         dtype: Dtype or dtype policy of layer and cell.
         trainable: Whether the weights are trained.
-        **cell_options: Keyword arguments of the cell.
+        **options: Keyword arguments of the cell; ``input_shape`` and ``autocast`` are those of any layer.
 
     Call arguments:
         sequences: ``(batch, time, features)``.
@@ -73,9 +73,10 @@ class RecurrentLayer(keras.layers.RNN):
         name=None,
         dtype=None,
         trainable=True,
-        **cell_options,
+        **options,
     ):
-        cell = self.cell_class(*cell_arguments, dtype=dtype, trainable=trainable, **cell_options)
+        layer_options = {key: options.pop(key) for key in ("input_shape", "autocast") if key in options}
+        cell = self.cell_class(*cell_arguments, dtype=dtype, trainable=trainable, **options)
         super().__init__(
             cell,
             return_sequences=return_sequences,
@@ -88,6 +89,7 @@ class RecurrentLayer(keras.layers.RNN):
             name=name,
             dtype=dtype,
             trainable=trainable,
+            **layer_options,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
 

@@ -75,6 +75,7 @@ def _time_first(x, go_backwards):
 
 def _project(inputs, product):
     """Return a product's ``(x ⊙ x_mask) W + b`` of all steps; inputs ``(time, batch, features)``."""
+    inputs = tf.cast(inputs, product.W.dtype)  # from integers, too
     inputs = inputs if product.x_mask is None else inputs * product.x_mask
     time, batch, _ = _sizes(inputs)
     z = tf.matmul(_merge(inputs), product.W)

@@ -69,7 +69,7 @@ class WeightDropLSTM(keras.layers.LSTM):
         # Its own use_cudnn is False: on some backends Bidirectional would else fuse both directions
         # without asking this layer for its weights.
         super().__init__(
-            units,
+            int(units),
             *args,
             dropout=dropout,
             seed=seed,

@@ -4,7 +4,9 @@
 """
 
 import dataclasses
+import http.client
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -131,7 +133,8 @@ def read(name, builder):
 
 def damaged(name, folder, error):
     """Describe a damaged prepared copy in one line."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    message = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()  # TensorFlow puts an operation's name there
+    reason = message.splitlines()[0] if message else type(error).__name__
     return (
         f"the prepared {name} in {folder} is damaged ({reason[:200]}): "
         "delete that folder and run again, or use --data sample"
@@ -157,7 +160,7 @@ def answers(url):
             urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()
         except urllib.error.HTTPError:
             answered.append(True)  # if only with a refusal
-        except OSError:
+        except (OSError, http.client.HTTPException):  # the latter: what answers speaks no HTTP
             return
         else:
             answered.append(True)

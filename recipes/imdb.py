@@ -91,7 +91,7 @@ def make_classic(config):
     """Return the article's network: word numbers ``(words,)`` in, probability of a good review out."""
     numbers = keras.Input((config.words,), dtype="int32", name="words")
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding, mask_zero=True)(numbers)
-    # Keras 1 dropped whole words' vectors; noise_shape does so.
+    # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here each time anew.
     vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
     kind = "weight_dropout" if config.cell == "weight-drop" else "recurrent_dropout"
     recurrent = make_recurrent(config, dropout=0.2, **{kind: 0.2})

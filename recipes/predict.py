@@ -13,6 +13,7 @@ import tensorflow as tf
 import custom_layers  # noqa: F401 - registers the layers
 from recipes.command_line import Parser, UserError, run
 from recipes.digit_image import read_digit
+from recipes.training import check_backend
 
 
 def find_model(recipe, runs, name):
@@ -167,6 +168,7 @@ def main(arguments):
         recipe.add_argument("--json", action="store_true", help="print JSON, one object a line")
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
+    check_backend()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal need not have every letter
     try:

@@ -60,8 +60,22 @@ class Config:
             raise UserError(f"--name must be the name of a folder, not a path, got {self.name!r}")
 
 
+def check_backend():
+    """Raise UserError unless Keras uses TensorFlow: the programs' data and texts go through it."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UserError(
+            f"the backend of Keras must be tensorflow, got {backend}: set KERAS_BACKEND=tensorflow"
+        )
+
+
 def prepare(config):
-    """Seed everything; give TensorFlow threads so that independent small products run side by side."""
+    """Seed everything; give TensorFlow threads so that independent small products run side by side.
+
+    Raises:
+        UserError: Keras uses another backend.
+    """
+    check_backend()
     keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):  # TensorFlow has started, and keeps its threads

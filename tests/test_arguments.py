@@ -28,6 +28,19 @@ def test_units(make, units):
         make(units)
 
 
+@pytest.mark.parametrize("make", OURS)
+def test_units_may_be_of_numpy(make):
+    assert make(np.int64(8))(np.ones((2, 3, 4), "float32")).shape == (2, 8)
+
+
+@pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning")
+@pytest.mark.parametrize("make", OURS)
+def test_arguments_of_any_layer(make):
+    layer = make(4, input_shape=(5, 3), autocast=False)
+    assert keras.Sequential([layer]).built
+    assert not layer.autocast
+
+
 @pytest.mark.parametrize("make", CLASSES)
 @pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "0.5", None])
@@ -40,7 +53,7 @@ def test_dropout_rates(make, name, rate):
 
 
 @pytest.mark.parametrize("make", [PeepholeLSTM, PeepholeLSTMCell])
-@pytest.mark.parametrize("peepholes", [("c",), ("i", "x"), "ifo", ("i", "i"), None, True])
+@pytest.mark.parametrize("peepholes", [("c",), ("i", "x"), "ifo", ("i", "i"), None, True, (["i"],)])
 def test_peepholes(make, peepholes):
     with pytest.raises(ValueError, match="peepholes must be .* 'i', 'f', 'o', got") as raised:
         make(8, peepholes=peepholes)

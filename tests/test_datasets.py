@@ -115,7 +115,8 @@ class FakeBuilder:
 
 def test_truncated_file_is_a_clear_error():
     def read(split):
-        raise tf.errors.DataLossError(None, None, "truncated record at 1234\nmore lines")
+        operation = "{{function_node __wrapped__DatasetToSingleElement_device_/job:localhost/CPU:0}}"
+        raise tf.errors.DataLossError(None, None, f"{operation} truncated record at 1234\nmore lines")
 
     with pytest.raises(UserError, match="somewhere.* is damaged .truncated record at 1234"):
         datasets.read("mnist", FakeBuilder(read))
@@ -154,6 +155,21 @@ def test_a_host_that_keeps_silent_does_not_answer(monkeypatch):
         started = time.monotonic()
         assert not datasets.answers(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
         assert time.monotonic() - started < 2
+
+
+def test_what_speaks_no_http_does_not_answer(monkeypatch, capfd):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"garbage\r\n\r\n")
+
+        threading.Thread(target=serve, daemon=True).start()
+        assert not datasets.answers(f"http://127.0.0.1:{server.getsockname()[1]}/x")
+    assert not capfd.readouterr().err
 
 
 def test_failed_download_is_one_line(monkeypatch, no_network):

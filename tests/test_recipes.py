@@ -319,6 +319,20 @@ def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
     assert result.returncode == (0 if ignored else status)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda runs: train("mnist", runs),
+        lambda runs: train("imdb", runs),
+        lambda runs: predict.main(["imdb", "--text", "x", "--runs", str(runs)]),
+    ],
+)
+def test_another_backend_is_a_clear_error(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UserError, match="must be tensorflow, got jax: set KERAS_BACKEND=tensorflow"):
+        call(tmp_path)
+
+
 def test_help_explains_every_flag(capsys):
     with pytest.raises(SystemExit) as exit:
         imdb.main(["--help"])

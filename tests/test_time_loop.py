@@ -216,6 +216,16 @@ def test_half_precision(calls):
         np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
 
 
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_integers_are_read_as_numbers(layer_class, calls):
+    layer = layer_class(UNITS, seed=1)
+    x = np.random.default_rng(1).integers(0, 9, (4, TIME, FEATURES)).astype("uint8")
+    layer.build(x.shape)
+    train = tf.function(lambda x: layer(x, training=True), jit_compile=False)
+    np.testing.assert_allclose(train(x), layer(x.astype("float32")), rtol=1e-5, atol=1e-6)
+    assert len(calls) == 1
+
+
 class ConstantInputGateCell(PeepholeLSTMCell):
     """A step that leaves out one of its gates: the input gate is half open at all times."""
 
