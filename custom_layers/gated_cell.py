@@ -34,6 +34,7 @@ class Product(typing.NamedTuple):
     h_mask: typing.Any  # (batch, units), or None
     U: typing.Any  # (units, units), or (units, G·units)
     b: typing.Any  # (units,), or (G·units,), or None
+    matmul: typing.Callable = ops.matmul  # of h⁻ ⊙ h_mask and U
 
 
 class Layout(typing.NamedTuple):
@@ -227,10 +228,10 @@ class GatedCell(keras.layers.SimpleRNNCell):
         """Return ``x W + h⁻ U + b`` of each gate, and the peepholes, each ``(batch, units)``, by name."""
         products, peepholes = self.layout(inputs, h, training)
         z = []
-        for x_mask, W, h_mask, U, b in products:
+        for x_mask, W, h_mask, U, b, matmul in products:
             x_kept = inputs if x_mask is None else inputs * x_mask
             h_kept = h if h_mask is None else h * h_mask
-            sums = ops.matmul(x_kept, W) + ops.matmul(h_kept, U)
+            sums = ops.matmul(x_kept, W) + matmul(h_kept, U)
             z.append(sums if b is None else ops.add(sums, b))
         return self.by_name(z) | peepholes
 
@@ -276,7 +277,14 @@ class GatedCell(keras.layers.SimpleRNNCell):
         self._layouts = None
         layout = self.layout(None, step_input)
         dropping = masks is not None or self.dropout
-        self._layouts = layout, self.layout(None, step_input, True) if dropping else layout
+        in_training = self.layout(None, step_input, True) if dropping else layout
+        if keras.backend.backend() == "tensorflow":
+            from custom_layers import time_loop  # imports TensorFlow
+
+            if time_loop.in_graph_on_cpu():
+                products = [p._replace(matmul=time_loop.matmul_with(p.U)) for p in in_training.products]
+                in_training = in_training._replace(products=products)
+        self._layouts = layout, in_training
         return masks
 
     def reset_recurrent_dropout_mask(self):

@@ -15,6 +15,20 @@ def in_graph_on_cpu():
     return not tf.executing_eagerly() and keras.distribution.list_devices()[0].startswith("cpu")
 
 
+def matmul_with(U):
+    """Return ``tf.matmul`` for states and this U: its gradient is faster, with a copy of U transposed."""
+    U_transposed = tf.transpose(U)
+
+    @tf.custom_gradient
+    def matmul(h, U):
+        def gradient(d):
+            return tf.matmul(d, U_transposed), tf.matmul(h, d, transpose_a=True)
+
+        return tf.matmul(h, U), gradient
+
+    return matmul
+
+
 def inner_loop(layer, sequences, initial_state, mask, training):
     """Run the equations of a layer's cell, its `step`; arguments and results as in ``keras.layers.RNN``.
 

@@ -25,7 +25,10 @@ def training_step(layer, batch=BATCH):
 
 
 def operations_in_loops(layer, batch=BATCH):
-    """Return how often each operation stands in the bodies of the loops of a training step."""
+    """Return how often each operation stands in the bodies of the loops of a training step.
+
+    "x Yᵀ" are the matrix products with the second factor transposed.
+    """
     step, x = training_step(layer, batch)
     graph = step.get_concrete_function(x).graph.as_graph_def()
     loops = [node for node in graph.node if node.op in ("While", "StatelessWhile")]
@@ -35,6 +38,8 @@ def operations_in_loops(layer, batch=BATCH):
         if function.signature.name in bodies:
             for node in function.node_def:
                 counts[node.op] = counts.get(node.op, 0) + 1
+                if node.op == "MatMul" and node.attr["transpose_b"].b:
+                    counts["x Yᵀ"] = counts.get("x Yᵀ", 0) + 1
     return counts, len(loops)
 
 
@@ -43,7 +48,8 @@ def work(counts):
     return sum(
         number
         for op, number in counts.items()
-        if op not in ("Const", "Identity", "NoOp", "Placeholder") and not op.startswith("TensorList")
+        if op not in ("Const", "Identity", "NoOp", "Placeholder", "x Yᵀ")
+        and not op.startswith("TensorList")
     )
 
 
@@ -86,6 +92,18 @@ def test_peepholes_in_keras_rnn_cost_eighteen_operations():
     # A product and a sum each forward; backward two products, and a sum for c and one for the peephole.
     assert work(all_three) - work(plain) <= 18
     assert not {"Sum", "Reshape", "BroadcastTo"} & set(all_three)
+
+
+def test_a_cell_in_keras_rnn_multiplies_with_no_transposed_u():
+    assert (
+        operations_in_loops(keras.layers.LSTM(4))[0]["x Yᵀ"] == 2
+    )  # W and U, for the gradients of x and h
+    plain, _ = operations_in_loops(keras.layers.RNN(PeepholeLSTMCell(4)))
+    assert plain["x Yᵀ"] == 1
+    by_gate, _ = operations_in_loops(
+        keras.layers.RNN(PeepholeLSTMCell(4, dropout=0.2, recurrent_dropout=0.2))
+    )
+    assert by_gate["x Yᵀ"] == 4
 
 
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])

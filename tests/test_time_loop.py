@@ -131,6 +131,19 @@ def test_batch_and_time_of_unknown_size(name, batch, calls):
     assert len(calls) == 2  # two halves
 
 
+@pytest.mark.parametrize("name", ["peephole", "coupled"])
+@pytest.mark.parametrize("dropouts", [{}, DROPOUTS], ids=["", "dropouts"])
+def test_a_cell_in_keras_loop_in_a_graph(name, dropouts, calls):
+    """Its products with U have a gradient of ours."""
+    (_, in_graph), (_, eager) = (
+        pair(LAYERS[name][0], dropouts, return_sequences=True, return_state=True) for _ in "12"
+    )
+    x, mask, states = data()
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    assert_equal(compute(in_graph, x, states, mask), values_and_gradients(eager, x, states, mask))
+    assert not calls
+
+
 def test_a_batch_in_halves(calls):
     layer, reference = pair(PeepholeLSTM, batch=33, return_sequences=True, return_state=True)
     x, mask, states = data(33)
@@ -194,8 +207,9 @@ def test_second_derivative(calls):
 
     layer, reference = pair(PeepholeLSTM)
     x, _, states = data()
-    compute = tf.function(curvature, jit_compile=False)
-    assert_equal(compute(layer, x, states), compute(reference, x, states))
+    compute, exact = tf.function(curvature, jit_compile=False), curvature(reference, x, states)
+    assert_equal(compute(layer, x, states), exact)
+    assert_equal(compute(reference, x, states), exact)
     assert len(calls) == 1
 
 
