@@ -4,6 +4,8 @@ All inputs are multiplied with W before the loop, and the gradient of U is one p
 automatic differentiation of a loop would take one small product a step and add them up. In the loop stay
 the product of the state before with U, and the cell's equations. It keeps z and the states of every step;
 going back in time, it computes the equations again from these, and differentiates them automatically.
+
+Cells in Keras's own loop take one thing from here, `matmul_with`.
 """
 
 import keras
@@ -16,7 +18,7 @@ def in_graph_on_cpu():
 
 
 def matmul_with(U):
-    """Return ``tf.matmul`` for states and this U: its gradient is faster, with a copy of U transposed."""
+    """Return a ``matmul(h, U)`` for this U; its gradient is faster, with U transposed before the loop."""
     U_transposed = tf.transpose(U)
 
     @tf.custom_gradient
