@@ -100,10 +100,12 @@ def test_a_cell_in_keras_rnn_multiplies_with_no_transposed_u():
     )  # W and U, for the gradients of x and h
     plain, _ = operations_in_loops(keras.layers.RNN(PeepholeLSTMCell(4)))
     assert plain["x Yᵀ"] == 1
+    assert "Transpose" not in plain
     by_gate, _ = operations_in_loops(
         keras.layers.RNN(PeepholeLSTMCell(4, dropout=0.2, recurrent_dropout=0.2))
     )
     assert by_gate["x Yᵀ"] == 4
+    assert "Transpose" not in by_gate
 
 
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
