@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import signal
 import sys
 
@@ -66,12 +67,13 @@ def parse(presets, description, arguments):
 
 
 def check_at_least(config, **minimums):
-    """Raise UserError unless each named field of ``config`` is at least its minimum."""
+    """Raise UserError unless each named field of ``config`` is at least its minimum, and finite."""
     for name, minimum in minimums.items():
-        value = getattr(config, name)
+        value, flag = getattr(config, name), "--" + name.replace("_", "-")
         if not value >= minimum:
-            flag = "--" + name.replace("_", "-")
             raise UserError(f"{flag} must be at least {minimum}, got {value!r}")
+        if value == float("inf"):
+            raise UserError(f"{flag} must be finite, got {value!r}")
 
 
 def check_above_zero(config, name):
@@ -82,13 +84,21 @@ def check_above_zero(config, name):
 
 
 def run(main):
-    """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C."""
+    """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C.
+
+    Where nobody reads its output any more (``… | head``), it ends as if SIGPIPE had ended it: with 141.
+    """
     try:
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the program was imported
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.exit(main(sys.argv[1:]))
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(status)
     except UserError as error:
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at its end
+        sys.exit(141)

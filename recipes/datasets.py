@@ -108,7 +108,9 @@ def load(name, source, sample):
 def make_builder(name):
     """Return the TFDS builder for the folder in ``TFDS_DATA_DIR``, or for TFDS's own default."""
     try:
-        return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR") or None)
+        return tfds.builder(
+            name, data_dir=os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "")) or None
+        )
     except Exception as error:  # TFDS parses the prepared copy's files here; anything can be raised
         folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
         raise UserError(damaged(name, os.path.join(folder, name), error)) from error
@@ -133,10 +135,10 @@ def read(name, builder):
 
 def damaged(name, folder, error):
     """Describe a damaged prepared copy in one line."""
-    message = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()  # TensorFlow puts an operation's name there
+    message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()  # TensorFlow's names of operations
     reason = message.splitlines()[0] if message else type(error).__name__
     return (
-        f"the prepared {name} in {folder} is damaged ({reason[:200]}): "
+        f"the prepared {name} in {folder} is damaged ({reason[:200].strip()}): "
         "delete that folder and run again, or use --data sample"
     )
 

@@ -12,6 +12,8 @@ import shlex
 import shutil
 import time
 
+import tensorflow as tf
+
 from recipes import report
 from recipes.command_line import UserError
 
@@ -101,7 +103,8 @@ class Run:
         """Call ``program`` with this run and return its exit status, or `INTERRUPTED` after Ctrl-C.
 
         Raises:
-            UserError: The disk is full, or the folder cannot be written for another reason.
+            UserError: The disk is full, the folder cannot be written for another reason, or there is too
+                little memory.
         """
         try:
             return program(self)
@@ -115,8 +118,10 @@ class Run:
                 print("\nInterrupted before the first validation.")
             print(f"To go on: {self.how_to_go_on()}")
             return INTERRUPTED
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise UserError("too little memory for these sizes: choose smaller ones") from error
         except OSError as error:
-            if self.folder is None:
+            if self.folder is None or isinstance(error, BrokenPipeError):
                 raise
             reason = error.strerror or error
             raise UserError(

@@ -116,9 +116,11 @@ class FakeBuilder:
 def test_truncated_file_is_a_clear_error():
     def read(split):
         operation = "{{function_node __wrapped__DatasetToSingleElement_device_/job:localhost/CPU:0}}"
-        raise tf.errors.DataLossError(None, None, f"{operation} truncated record at 1234\nmore lines")
+        raise tf.errors.DataLossError(
+            None, None, f"{operation} truncated record at 1234 [Op:X] name:\nmore lines"
+        )
 
-    with pytest.raises(UserError, match="somewhere.* is damaged .truncated record at 1234"):
+    with pytest.raises(UserError, match="somewhere.* is damaged .truncated record at 1234.: delete"):
         datasets.read("mnist", FakeBuilder(read))
 
 

@@ -189,7 +189,7 @@ def test_target(tmp_path, capsys):
 def test_mnist_sample_is_learnt(tmp_path):
     arguments = ["--cell", "lstm", "--epochs", "20", "--batch", "32", "--units", "32"]
     _, metrics = train("mnist", tmp_path, *arguments)
-    assert metrics["test_accuracy"] > 0.85
+    assert metrics["validation_accuracy"] > 0.9  # 0.975 to 1.0 with the seeds 1 to 9
 
 
 def test_a_run_never_uses_an_existing_folder(tmp_path):
@@ -216,6 +216,8 @@ def test_a_run_never_uses_an_existing_folder(tmp_path):
         ("mnist", ["--cell", "clockwork", "--units", "10"], "--units 10 with --cell clockwork: units"),
         ("mnist", ["--name", "a/b"], "--name must be the name of a folder"),
         ("mnist", ["--distortion", "-1"], "--distortion must be at least 0, got -1.0"),
+        ("mnist", ["--distortion", "inf"], "--distortion must be finite, got inf"),
+        ("mnist", ["--units", "10000000"], "too little memory for these sizes: choose smaller ones"),
         ("mnist", ["--learning-rate", "0"], "--learning-rate must be above 0, got 0.0"),
         ("mnist", ["--batch", "5000"], "--batch must be at most the 1318 training examples"),
         ("imdb", ["--words", "30"], "--words must be a multiple of 25, got 30"),
@@ -227,6 +229,15 @@ def test_wrong_values(recipe, arguments, message, tmp_path):
         PROGRAMS[recipe].main([*SMALL[recipe], "--runs", str(tmp_path), *arguments])
     assert message in str(raised.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_output_that_nobody_reads_is_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "recipes.runs", "--runs", tmp_path]
+    result = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
 
 
 @pytest.mark.parametrize(
