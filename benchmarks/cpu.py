@@ -22,7 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from custom_layers import CELLS, PeepholeLSTMCell
+from custom_layers import LAYERS, PeepholeLSTMCell
 from recipes.report import device_name, versions
 
 SHAPES = {  # batch, steps, features, units
@@ -34,6 +34,7 @@ SHAPES = {  # batch, steps, features, units
 DROPOUTS = {"dropout": 0.2, "recurrent_dropout": 0.2}
 TORCH = "torch.nn.LSTM"
 TRACES = 3  # of a training step: each trace of the same step can be a quarter faster or slower, at random
+UNTIMED = ("gru-cho", "simple-rnn")
 GATES = {"coupled": 3, "gru": 3, "clockwork": 1}  # others have 4
 
 
@@ -41,11 +42,13 @@ def layers_for(units, with_dropout):
     """Return the layers to time, by name; the first is the one that ratios refer to."""
     if with_dropout:
         options = {"lstm": {}, "peephole": {}, "coupled": {}, "gru": {}}
-        made = {name: CELLS[name](units, **DROPOUTS) for name in options}
-        made["peephole, tied"] = CELLS["peephole"](units, tied_dropout=True, **DROPOUTS)
-        made["coupled, tied"] = CELLS["coupled"](units, tied_dropout=True, **DROPOUTS)
+        made = {name: LAYERS[name](units, **DROPOUTS) for name in options}
+        made["peephole, tied"] = LAYERS["peephole"](
+            units, tied_dropout=True, **DROPOUTS
+        )
+        made["coupled, tied"] = LAYERS["coupled"](units, tied_dropout=True, **DROPOUTS)
         return made
-    made = {name: layer(units) for name, layer in CELLS.items()}
+    made = {name: layer(units) for name, layer in LAYERS.items() if name not in UNTIMED}
     made["RNN(PeepholeLSTMCell)"] = keras.layers.RNN(PeepholeLSTMCell(units))
     return made
 
@@ -99,7 +102,9 @@ def make_functions(layer, shape):
     def infer_one():
         return model(one, training=False)
 
-    traces = itertools.cycle([tf.function(train, jit_compile=False) for _ in range(TRACES)])
+    traces = itertools.cycle(
+        [tf.function(train, jit_compile=False) for _ in range(TRACES)]
+    )
     return {"train": lambda: next(traces)(), "infer": infer, "infer one": infer_one}
 
 
@@ -111,7 +116,10 @@ def torch_functions(shape):
         return None
     torch.set_num_threads(os.cpu_count())
     batch, steps, features, units = shape
-    lstm, head = torch.nn.LSTM(features, units, batch_first=True), torch.nn.Linear(units, 1)
+    lstm, head = (
+        torch.nn.LSTM(features, units, batch_first=True),
+        torch.nn.Linear(units, 1),
+    )
     optimizer = torch.optim.Adam([*lstm.parameters(), *head.parameters()])
     x, y = torch.randn(batch, steps, features), torch.randn(batch, 1)
 
@@ -126,7 +134,11 @@ def torch_functions(shape):
         with torch.no_grad():
             return head(lstm(sequences)[0][:, -1])
 
-    return {"train": train, "infer": lambda: infer_from(x), "infer one": lambda: infer_from(x[:1])}
+    return {
+        "train": train,
+        "infer": lambda: infer_from(x),
+        "infer one": lambda: infer_from(x[:1]),
+    }
 
 
 def take_turns(functions, rounds):
@@ -143,7 +155,9 @@ def take_turns(functions, rounds):
             functions[name]().numpy()
             times[name].append((time.perf_counter() - started) * 1000)
             if name == TORCH:
-                time.sleep(0.3)  # its threads stay awake, and would slow the next one down
+                time.sleep(
+                    0.3
+                )  # its threads stay awake, and would slow the next one down
     return times
 
 
@@ -159,21 +173,30 @@ def time_shape(title, shape, rounds, rate, with_dropout=False):
     print("| layer | what | ms | quartiles | ratio to lstm | ratio to floor |")
     print("|---|---|---|---|---|---|")
     functions = {
-        name: make_functions(layer, shape) for name, layer in layers_for(shape[3], with_dropout).items()
+        name: make_functions(layer, shape)
+        for name, layer in layers_for(shape[3], with_dropout).items()
     }
     torch_lstm = None if with_dropout else torch_functions(shape)
     if torch_lstm:
         functions[TORCH] = torch_lstm
     rows = []
     for what, passes in {"train": 3, "infer": 1, "infer one": 1}.items():
-        times = take_turns({name: made[what] for name, made in functions.items()}, rounds)
+        times = take_turns(
+            {name: made[what] for name, made in functions.items()}, rounds
+        )
         for name, values in times.items():
-            work = multiply_adds(name, (1, *shape[1:]) if what == "infer one" else shape) * passes
+            work = (
+                multiply_adds(name, (1, *shape[1:]) if what == "infer one" else shape)
+                * passes
+            )
             floor = work / rate * 1000
             figures = summary(values)
             ratio = figures["ms"] / statistics.median(times["lstm"])
             row = {"shape": title, "layer": name, "what": what, **figures}
-            row |= {"to_lstm": round(ratio, 3), "to_floor": round(figures["ms"] / floor, 2)}
+            row |= {
+                "to_lstm": round(ratio, 3),
+                "to_floor": round(figures["ms"] / floor, 2),
+            }
             rows.append(row)
             print(
                 f"| {name} | {what} | {figures['ms']:.2f} | {figures['from']:.2f}–{figures['to']:.2f} "
@@ -193,7 +216,7 @@ def growth(rounds):
     shapes += [(64, 50, 32, units) for units in (32, 64, 128, 256, 512, 1024)]
     for shape in shapes:
         functions = {
-            name: make_functions(CELLS[name](shape[3]), shape)["train"]
+            name: make_functions(LAYERS[name](shape[3]), shape)["train"]
             for name in ("lstm", "peephole", "coupled")
         }
         for name, times in take_turns(functions, rounds).items():
@@ -210,9 +233,13 @@ def prediction(rounds):
     rows = []
     x = np.random.default_rng(0).normal(size=(2560, 28, 28)).astype("float32")
     for name in ("lstm", "peephole", "coupled"):
-        model = keras.Sequential([keras.Input((28, 28)), CELLS[name](128), keras.layers.Dense(10)])
+        model = keras.Sequential(
+            [keras.Input((28, 28)), LAYERS[name](128), keras.layers.Dense(10)]
+        )
         model.compile(jit_compile=False)
-        compiled = tf.function(lambda x, model=model: model(x, training=False), reduce_retracing=False)
+        compiled = tf.function(
+            lambda x, model=model: model(x, training=False), reduce_retracing=False
+        )
         many = [tf.constant(x[i : i + 128]) for i in range(0, len(x), 128)]
         one = tf.constant(x[:1])
         ways = {
@@ -221,7 +248,9 @@ def prediction(rounds):
                 lambda model=model: model.predict(x[:1], verbose=0),
             ),
             "tf.function": (
-                lambda compiled=compiled, many=many: [compiled(part) for part in many][-1].numpy(),
+                lambda compiled=compiled, many=many: [compiled(part) for part in many][
+                    -1
+                ].numpy(),
                 lambda compiled=compiled, one=one: compiled(one).numpy(),
             ),
         }
@@ -235,20 +264,35 @@ def prediction(rounds):
                     call()
                     spent.append(time.perf_counter() - started)
                 times.append(statistics.median(spent))
-            traces = compiled.experimental_get_tracing_count() if way == "tf.function" else ""
-            row = {"layer": name, "way": way, "per_second": len(x) / times[0], "one_ms": times[1] * 1000}
+            traces = (
+                compiled.experimental_get_tracing_count()
+                if way == "tf.function"
+                else ""
+            )
+            row = {
+                "layer": name,
+                "way": way,
+                "per_second": len(x) / times[0],
+                "one_ms": times[1] * 1000,
+            }
             rows.append(row)
-            print(f"| {name} | {way} | {row['per_second']:,.0f} | {row['one_ms']:.2f} | {traces} |")
+            print(
+                f"| {name} | {way} | {row['per_second']:,.0f} | {row['one_ms']:.2f} | {traces} |"
+            )
     return rows
 
 
 def geometric_means(rows):
     """Print the geometric mean over the shapes of the training ratios; return them."""
-    print("\n### Training step, ratio to keras.layers.LSTM, geometric mean over the shapes\n")
+    print(
+        "\n### Training step, ratio to keras.layers.LSTM, geometric mean over the shapes\n"
+    )
     means = {}
     for dropout in (False, True):
         chosen = [
-            row for row in rows if row["what"] == "train" and row["shape"].endswith("dropout") is dropout
+            row
+            for row in rows
+            if row["what"] == "train" and row["shape"].endswith("dropout") is dropout
         ]
         for name in dict.fromkeys(row["layer"] for row in chosen):
             ratios = [row["to_lstm"] for row in chosen if row["layer"] == name]
@@ -261,10 +305,18 @@ def geometric_means(rows):
 def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=21, help="times each function is timed")
-    parser.add_argument("--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES))
-    parser.add_argument("--no-growth", action="store_true", help="leave the growth tables out")
-    parser.add_argument("--default-threads", action="store_true", help="TensorFlow's own threads")
+    parser.add_argument(
+        "--rounds", type=int, default=21, help="times each function is timed"
+    )
+    parser.add_argument(
+        "--shapes", nargs="*", default=list(SHAPES), choices=list(SHAPES)
+    )
+    parser.add_argument(
+        "--no-growth", action="store_true", help="leave the growth tables out"
+    )
+    parser.add_argument(
+        "--default-threads", action="store_true", help="TensorFlow's own threads"
+    )
     parser.add_argument("--out", default="runs/bench.json", help="where the JSON goes")
     options = parser.parse_args()
     if not options.default_threads:
@@ -278,13 +330,22 @@ def main():
     for name in options.shapes:
         rows += time_shape(name, SHAPES[name], options.rounds, rate)
         if name != "wide":
-            rows += time_shape(f"{name}, dropout", SHAPES[name], options.rounds, rate, True)
-    report = {"device": device_name(), "versions": versions(), "flops": 2 * rate, "rows": rows}
+            rows += time_shape(
+                f"{name}, dropout", SHAPES[name], options.rounds, rate, True
+            )
+    report = {
+        "device": device_name(),
+        "versions": versions(),
+        "flops": 2 * rate,
+        "rows": rows,
+    }
     report["means"] = geometric_means(rows)
     report["prediction"] = prediction(options.rounds)
     if not options.no_growth:
         report["growth"] = growth(options.rounds)
-    report["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    report["peak_memory_mib"] = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    )
     print(f"\nPeak memory: {report['peak_memory_mib']:,} MiB")
     path = pathlib.Path(options.out)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from cells import VARIANTS, gradients, random_layer, random_states, run, weights_by_name  # noqa: E402
 
-from custom_layers import CELLS, kernel_report  # noqa: E402
+from custom_layers import LAYERS, kernel_report  # noqa: E402
 from custom_layers.kernel_report import has_gpu  # noqa: E402
 
 TOLERANCE = 1e-3  # cuDNN may multiply in TensorFloat-32
@@ -38,13 +38,15 @@ def value_error(variant):
     """Return the error of a variant's outputs and final states against its NumPy loop."""
     name, arguments, loop = VARIANTS[variant]
     rng = np.random.default_rng(1)
-    layer = random_layer(CELLS[name], 64, 32, rng, scale=0.2, **arguments)
+    layer = random_layer(LAYERS[name], 64, 32, rng, scale=0.2, **arguments)
     x = rng.uniform(-1, 1, (16, 40, 32)).astype("float32")
     states = random_states(layer, 16, rng)
     outputs, new_states = run(layer, x, states)
     wide = [state.astype("float64") for state in states]
     wanted, wanted_states = loop(x.astype("float64"), wide, weights_by_name(layer))
-    return max(error(a, b) for a, b in zip([outputs, *new_states], [wanted, *wanted_states]))
+    return max(
+        error(a, b) for a, b in zip([outputs, *new_states], [wanted, *wanted_states])
+    )
 
 
 def gradient_error(variant):
@@ -54,10 +56,14 @@ def gradient_error(variant):
     """
     name, arguments, _ = VARIANTS[variant]
     rng = np.random.default_rng(2)
-    layer = random_layer(CELLS[name], 64, 32, rng, scale=0.2, **arguments)
-    if not hasattr(layer, "fused") and not isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)):
+    layer = random_layer(LAYERS[name], 64, 32, rng, scale=0.2, **arguments)
+    if not hasattr(layer, "fused") and not isinstance(
+        layer, (keras.layers.LSTM, keras.layers.GRU)
+    ):
         return None
-    plain = CELLS[name](64, return_sequences=True, return_state=True, use_cudnn=False, **arguments)
+    plain = LAYERS[name](
+        64, return_sequences=True, return_state=True, use_cudnn=False, **arguments
+    )
     plain.build((None, None, 32))
     plain.set_weights(layer.get_weights())
     x = rng.uniform(-1, 1, (16, 40, 32)).astype("float32")
@@ -71,8 +77,10 @@ def step_milliseconds(variant, shape, jit_compile, steps=30, repeats=5):
     """Return the median time of a training step."""
     name, arguments, _ = VARIANTS[variant]
     batch, length, features, units = shape
-    layer = CELLS[name](units, **arguments)
-    model = keras.Sequential([keras.Input((length, features)), layer, keras.layers.Dense(1)])
+    layer = LAYERS[name](units, **arguments)
+    model = keras.Sequential(
+        [keras.Input((length, features)), layer, keras.layers.Dense(1)]
+    )
     model.compile("adam", "mse", jit_compile=jit_compile)
     rng = np.random.default_rng(3)
     x = rng.normal(size=(batch * steps, length, features)).astype("float32")
@@ -88,18 +96,31 @@ def step_milliseconds(variant, shape, jit_compile, steps=30, repeats=5):
 def main(arguments):
     """Print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shape", default="64,400,128,128", help="batch,steps,features,units")
-    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument(
+        "--shape", default="64,400,128,128", help="batch,steps,features,units"
+    )
+    parser.add_argument(
+        "--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS)
+    )
     options = parser.parse_args(arguments)
     shape = tuple(int(number) for number in options.shape.split(","))
     device = "gpu" if has_gpu() else "cpu"
-    print(f"Keras {keras.__version__}, backend {keras.backend.backend()}, {device}, shape {shape}")
-    print("| layer | kernel | value error | gradient difference | plain ms | compiled ms | ratio |")
+    print(
+        f"Keras {keras.__version__}, backend {keras.backend.backend()}, {device}, shape {shape}"
+    )
+    print(
+        "| layer | kernel | value error | gradient difference | plain ms | compiled ms | ratio |"
+    )
     print("|---|---|---|---|---|---|---|")
     reference, wrong = None, []
-    for variant in dict.fromkeys(["lstm", *options.variants]):  # the first is what ratios refer to
+    for variant in dict.fromkeys(
+        ["lstm", *options.variants]
+    ):  # the first is what ratios refer to
         name, extra, _ = VARIANTS[variant]
-        (kernel,) = {kernels[device] for kernels in kernel_report(CELLS[name](8, **extra)).values()}
+        (kernel,) = {
+            kernels[device]
+            for kernels in kernel_report(LAYERS[name](8, **extra)).values()
+        }
         errors = [value_error(variant), gradient_error(variant)]
         if any(not value <= TOLERANCE for value in errors if value is not None):
             wrong.append(variant)

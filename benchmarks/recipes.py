@@ -35,7 +35,16 @@ SOON = {
 def train(recipe, flags, runs):
     """Run a program; return the seconds to the end of its first step, and its metrics."""
     name = "-".join(flags).strip("-")
-    command = [sys.executable, "-m", f"recipes.{recipe}", "--runs", runs, "--name", name, *flags]
+    command = [
+        sys.executable,
+        "-m",
+        f"recipes.{recipe}",
+        "--runs",
+        runs,
+        "--name",
+        name,
+        *flags,
+    ]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         said, first_step = b"", None
@@ -100,7 +109,9 @@ def time_steps(recipe, rounds=4):
 
 def main():
     """Measure both programs and print what came out."""
-    print("| program | start to first step, s | a step in fit, ms | the bare step, ms | ratio |")
+    print(
+        "| program | start to first step, s | a step in fit, ms | the bare step, ms | ratio |"
+    )
     print("|---|---|---|---|---|")
     said = []
     with tempfile.TemporaryDirectory() as runs:

@@ -1,7 +1,9 @@
 """Gated recurrent cells and layers for Keras 3, on every backend.
 
-`CELLS` is the registry: it drives the tests, the recipes and the benchmarks.
+`LAYERS` is the registry: tests, recipes and benchmarks go through it.
 """
+
+import functools
 
 import keras
 
@@ -14,19 +16,20 @@ from custom_layers.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.trace_gates import trace_gates
 from custom_layers.weight_drop_lstm import WeightDropLSTM
 
-#: Name of a cell -> the layer that runs it.
-CELLS = {
+#: Name -> constructor of a layer, called with ``units`` and keyword arguments.
+LAYERS = {
     "lstm": keras.layers.LSTM,
     "peephole": PeepholeLSTM,
     "coupled": CoupledLSTM,
     "gru": keras.layers.GRU,
+    "gru-cho": functools.partial(keras.layers.GRU, reset_after=False),
     "depth-gated": DepthGatedLSTM,
     "clockwork": ClockworkRNN,
     "weight-drop": WeightDropLSTM,
+    "simple-rnn": keras.layers.SimpleRNN,
 }
 
 __all__ = [
-    "CELLS",
     "ClockworkRNN",
     "ClockworkRNNCell",
     "CoupledLSTM",
@@ -34,6 +37,7 @@ __all__ = [
     "DepthGatedLSTM",
     "DepthGatedLSTMCell",
     "GatedCell",
+    "LAYERS",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "WeightDropLSTM",

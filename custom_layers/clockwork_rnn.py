@@ -10,7 +10,9 @@ from keras import ops
 from custom_layers.gated_cell import check_rates, check_units, fresh
 from custom_layers.recurrent_layer import RecurrentLayer
 
-BASE = 256  # a digit of the clock is below it: bfloat16 holds integers up to 256 exactly
+BASE = (
+    256  # a digit of the clock is below it: bfloat16 holds integers up to 256 exactly
+)
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -192,30 +194,46 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
         if modules is None:
             return weights
         if modules not in self._some_weights:
-            units = np.arange(self.units).reshape(len(self.periods), -1)[list(modules)].ravel()
+            units = (
+                np.arange(self.units)
+                .reshape(len(self.periods), -1)[list(modules)]
+                .ravel()
+            )
             self._some_weights[modules] = [
-                None if weight is None else ops.take(weight, units, axis=-1) for weight in weights
+                None if weight is None else ops.take(weight, units, axis=-1)
+                for weight in weights
             ]
         return self._some_weights[modules]
 
     def _read_clock(self, clock):
         """Return t mod T_k, ``(batch, g)`` integers, from its digits."""
-        digits = ops.reshape(ops.cast(clock, "int32"), (-1, len(self.periods), len(self.digits)))
+        digits = ops.reshape(
+            ops.cast(clock, "int32"), (-1, len(self.periods), len(self.digits))
+        )
         return ops.sum(ops.multiply(digits, np.array(self.digits, "int32")), axis=-1)
 
     def _write_clock(self, t):
         """Return the digits of t mod T_k, ``(batch, g·digits)`` integers."""
-        digits = ops.mod(ops.floor_divide(t[..., None], np.array(self.digits, "int32")), BASE)
+        digits = ops.mod(
+            ops.floor_divide(t[..., None], np.array(self.digits, "int32")), BASE
+        )
         return ops.reshape(digits, (-1, self.state_size[1]))
 
     def clock_at(self, t, h):
         """Return the clock after ``t`` steps from 0, for the batch of ``h``."""
-        digits = [t % period // place % BASE for period in self.periods for place in self.digits]
+        digits = [
+            t % period // place % BASE
+            for period in self.periods
+            for place in self.digits
+        ]
         return ops.zeros_like(h[:, :1]) + ops.cast(np.array(digits), h.dtype)
 
     def get_initial_state(self, batch_size=None):
         """Return zero states for ``batch_size`` sequences."""
-        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+        return [
+            ops.zeros((batch_size, size), self.compute_dtype)
+            for size in self.state_size
+        ]
 
     def get_config(self):
         """Return the arguments of the constructor."""
@@ -225,7 +243,9 @@ class ClockworkRNNCell(keras.layers.SimpleRNNCell):
 def _checked_periods(periods):
     """Return the periods as a tuple, or raise ValueError."""
     chosen = tuple(periods) if isinstance(periods, (list, tuple)) else ()
-    whole = all(isinstance(p, numbers.Integral) and not isinstance(p, bool) for p in chosen)
+    whole = all(
+        isinstance(p, numbers.Integral) and not isinstance(p, bool) for p in chosen
+    )
     rising = all(a < b for a, b in zip(chosen, chosen[1:]))
     if not chosen or not whole or not rising or chosen[0] < 1 or chosen[-1] >= 2**31:
         raise ValueError(
@@ -266,7 +286,9 @@ class ClockworkRNN(RecurrentLayer):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Read the sequences: see `RecurrentLayer`."""
         self._starts_at_zero = initial_state is None and not self.stateful
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        return super().call(
+            sequences, initial_state=initial_state, mask=mask, training=training
+        )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """Run the loop: `RecurrentLayer`'s, or, where it is known who ticks, those modules alone."""
@@ -277,7 +299,9 @@ class ClockworkRNN(RecurrentLayer):
         steps = ops.unstack(sequences, axis=1)
         outputs = []
         for t, inputs in enumerate(reversed(steps) if self.go_backwards else steps):
-            ticking = tuple(k for k, period in enumerate(cell.periods) if t % period == 0)
+            ticking = tuple(
+                k for k, period in enumerate(cell.periods) if t % period == 0
+            )
             if ticking:
                 new = cell.activation(cell.preactivation(inputs, h, training, ticking))
                 for k, module in zip(ticking, ops.split(new, len(ticking), axis=-1)):

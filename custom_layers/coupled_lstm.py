@@ -110,7 +110,9 @@ class CoupledLSTM(RecurrentLayer):
         masks = self.cell.get_dropout_mask(sequences[:, 0]) if training else None
         if masks is not None:
             sequences = sequences * ops.expand_dims(masks, axis=1)
-        weights = map(self.tied, (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias))
+        weights = map(
+            self.tied, (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
+        )
         return self.fused.inner_loop(weights, sequences, initial_state, mask, training)
 
     def tied(self, weights):

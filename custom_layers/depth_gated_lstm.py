@@ -15,7 +15,10 @@ class _Level(PeepholeLSTMCell):
 
     def build(self, input_shape):
         super().build(input_shape)
-        shapes = {"depth_kernel": (input_shape[-1], self.units), "depth_bias": (self.units,)}
+        shapes = {
+            "depth_kernel": (input_shape[-1], self.units),
+            "depth_bias": (self.units,),
+        }
         shapes |= {"depth_peephole": (self.units,), "depth_below": (self.units,)}
         kinds = {"depth_kernel": "kernel", "depth_bias": "bias"}
         for name, shape in shapes.items():
@@ -112,18 +115,26 @@ class DepthGatedLSTMCell(GatedCell):
     peephole_gates = ("i", "f", "o")
 
     def __init__(self, units, depth=2, *args, peepholes=("i", "f", "o"), **kwargs):
-        if isinstance(depth, bool) or not isinstance(depth, numbers.Integral) or depth < 1:
+        if (
+            isinstance(depth, bool)
+            or not isinstance(depth, numbers.Integral)
+            or depth < 1
+        ):
             raise ValueError(f"depth must be a positive integer, got {depth!r}")
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
         # Keras takes the first state for the output before, where a step is masked: the top comes first.
-        self.state_names = [f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"]
+        self.state_names = [
+            f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"
+        ]
         self.state_size = [self.units] * 2 * depth
         self.levels = [self._make_level(level) for level in range(depth)]
 
     def _make_level(self, level):
         config = {name: getattr(self, name) for name in GatedCell(1).get_config()}
-        config |= {name: fresh(config[name]) for name in config if name.endswith("initializer")}
+        config |= {
+            name: fresh(config[name]) for name in config if name.endswith("initializer")
+        }
         config["dtype"] = self.dtype_policy
         config["name"] = f"level_{level + 1}"
         config["seed"] = None if self.seed is None else self.seed + level

@@ -16,7 +16,9 @@ class FusedLSTM:
 
     def __init__(self, owner, use_cudnn):
         if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"use_cudnn must be 'auto', True or False, got {use_cudnn!r}")
+            raise ValueError(
+                f"use_cudnn must be 'auto', True or False, got {use_cudnn!r}"
+            )
         self.owner = owner
         self.lstm = keras.layers.LSTM(
             owner.cell.units,
@@ -40,7 +42,13 @@ class FusedLSTM:
             training: Passed on.
         """
         lstm = self.lstm
-        for name in ("return_sequences", "go_backwards", "unroll", "stateful", "zero_output_for_mask"):
+        for name in (
+            "return_sequences",
+            "go_backwards",
+            "unroll",
+            "stateful",
+            "zero_output_for_mask",
+        ):
             setattr(lstm, name, getattr(self.owner, name))
         # Set as plain attributes, so that neither Keras nor torch counts them as weights of this LSTM.
         for name, weight in zip(("kernel", "recurrent_kernel", "bias"), weights):

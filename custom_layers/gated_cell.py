@@ -17,13 +17,21 @@ def check_units(units):
 def check_rates(**rates):
     """Raise ValueError unless every keyword is a number in [0, 1)."""
     for name, rate in rates.items():
-        if isinstance(rate, bool) or not isinstance(rate, numbers.Real) or not 0 <= rate < 1:
+        if (
+            isinstance(rate, bool)
+            or not isinstance(rate, numbers.Real)
+            or not 0 <= rate < 1
+        ):
             raise ValueError(f"{name} must be a number in [0, 1), got {rate!r}")
 
 
 def fresh(initializer):
     """Return an initialiser like the given one: without a seed, it draws values of its own."""
-    return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
+    return (
+        initializer.clone()
+        if isinstance(initializer, keras.initializers.Initializer)
+        else initializer
+    )
 
 
 class Product(typing.NamedTuple):
@@ -152,13 +160,19 @@ class GatedCell(keras.layers.SimpleRNNCell):
         self.peephole_constraint = keras.constraints.get(peephole_constraint)
         self.tied_dropout = tied_dropout
         if recurrent_dropout and not tied_dropout:
-            self.dropout_mask_count = len(self.gates)  # Keras then makes a list of masks
+            self.dropout_mask_count = len(
+                self.gates
+            )  # Keras then makes a list of masks
         self.peephole_weights = {}  # by gate, once they are built
         self._layouts = None  # the `Layout` without and with dropout, while a layer reads a sequence
         self.state_size = [self.units] * len(self.state_names)
 
     def _checked_peepholes(self, peepholes):
-        chosen = list(peepholes) if isinstance(peepholes, (list, tuple, set, frozenset)) else None
+        chosen = (
+            list(peepholes)
+            if isinstance(peepholes, (list, tuple, set, frozenset))
+            else None
+        )
         if (
             chosen is None
             or not all(isinstance(gate, str) for gate in chosen)
@@ -237,7 +251,11 @@ class GatedCell(keras.layers.SimpleRNNCell):
 
     def by_name(self, z):
         """Return the pre-activations that the products of a `Layout` gave, by gate."""
-        parts = z if len(z) == len(self.gates) else ops.split(z[0], len(self.gates), axis=-1)
+        parts = (
+            z
+            if len(z) == len(self.gates)
+            else ops.split(z[0], len(self.gates), axis=-1)
+        )
         return dict(zip(self.gates, parts))
 
     def layout(self, inputs, h, training=False):
@@ -260,7 +278,9 @@ class GatedCell(keras.layers.SimpleRNNCell):
             nothing = [None] * count
             W, U = ops.split(W, count, axis=-1), ops.split(U, count, axis=-1)
             b = nothing if b is None else ops.split(b, count)
-            products = [Product(*of_gate) for of_gate in zip(x_mask or nothing, W, h_mask, U, b)]
+            products = [
+                Product(*of_gate) for of_gate in zip(x_mask or nothing, W, h_mask, U, b)
+            ]
         peepholes = {
             f"peephole_{gate}": ops.broadcast_to(self._tensor(p), ops.shape(h))
             for gate, p in self.peephole_weights.items()
@@ -282,7 +302,10 @@ class GatedCell(keras.layers.SimpleRNNCell):
             from custom_layers import time_loop  # imports TensorFlow
 
             if time_loop.in_graph_on_cpu():
-                products = [p._replace(matmul=time_loop.matmul_with(p.U)) for p in in_training.products]
+                products = [
+                    p._replace(matmul=time_loop.matmul_with(p.U))
+                    for p in in_training.products
+                ]
                 in_training = in_training._replace(products=products)
         self._layouts = layout, in_training
         return masks
@@ -297,7 +320,9 @@ class GatedCell(keras.layers.SimpleRNNCell):
 
     def peephole(self, gate, z, c):
         """Return ``z_gate + p_gate ⊙ c``, or ``z_gate`` where that gate has no peephole."""
-        return z[gate] + z[f"peephole_{gate}"] * c if gate in self.peepholes else z[gate]
+        return (
+            z[gate] + z[f"peephole_{gate}"] * c if gate in self.peepholes else z[gate]
+        )
 
     def step(self, z, states):
         """Write the equations of one step here.
@@ -310,21 +335,34 @@ class GatedCell(keras.layers.SimpleRNNCell):
         Returns:
             Dict of all gates, the ``"candidate"`` and the new states, by name.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement step(z, states)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement step(z, states)"
+        )
 
     def get_initial_state(self, batch_size=None):
         """Return zero states for ``batch_size`` sequences."""
-        return [ops.zeros((batch_size, size), self.compute_dtype) for size in self.state_size]
+        return [
+            ops.zeros((batch_size, size), self.compute_dtype)
+            for size in self.state_size
+        ]
 
     def get_config(self):
         """Return the arguments of the constructor."""
         return {
             **super().get_config(),
-            "recurrent_activation": keras.activations.serialize(self.recurrent_activation),
+            "recurrent_activation": keras.activations.serialize(
+                self.recurrent_activation
+            ),
             "unit_forget_bias": self.unit_forget_bias,
             "peepholes": list(self.peepholes),
-            "peephole_initializer": keras.initializers.serialize(self.peephole_initializer),
-            "peephole_regularizer": keras.regularizers.serialize(self.peephole_regularizer),
-            "peephole_constraint": keras.constraints.serialize(self.peephole_constraint),
+            "peephole_initializer": keras.initializers.serialize(
+                self.peephole_initializer
+            ),
+            "peephole_regularizer": keras.regularizers.serialize(
+                self.peephole_regularizer
+            ),
+            "peephole_constraint": keras.constraints.serialize(
+                self.peephole_constraint
+            ),
             "tied_dropout": self.tied_dropout,
         }

@@ -58,7 +58,10 @@ def _recurrent_layers(thing, seen):
         if isinstance(thing, keras.layers.RNN):
             yield thing
         else:
-            parts = getattr(thing, "layers", ()), vars(thing)  # a model's in order, then all others
+            parts = (
+                getattr(thing, "layers", ()),
+                vars(thing),
+            )  # a model's in order, then all others
     for part in parts:
         yield from _recurrent_layers(part, seen)
 

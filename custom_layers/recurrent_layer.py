@@ -23,7 +23,9 @@ def _has_pure_step(cell):
         getattr(keras.activations, getattr(function, "__name__", ""), None) is function
         for function in (cell.activation, cell.recurrent_activation)
     )
-    own_weights = len(cell.weights) - len(cell.peephole_weights) - (3 if cell.use_bias else 2)
+    own_weights = (
+        len(cell.weights) - len(cell.peephole_weights) - (3 if cell.use_bias else 2)
+    )
     return usual and known and not own_weights
 
 
@@ -75,8 +77,14 @@ class RecurrentLayer(keras.layers.RNN):
         trainable=True,
         **options,
     ):
-        layer_options = {key: options.pop(key) for key in ("input_shape", "autocast") if key in options}
-        cell = self.cell_class(*cell_arguments, dtype=dtype, trainable=trainable, **options)
+        layer_options = {
+            key: options.pop(key)
+            for key in ("input_shape", "autocast")
+            if key in options
+        }
+        cell = self.cell_class(
+            *cell_arguments, dtype=dtype, trainable=trainable, **options
+        )
         super().__init__(
             cell,
             return_sequences=return_sequences,
@@ -96,7 +104,9 @@ class RecurrentLayer(keras.layers.RNN):
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Read the sequences: see the class."""
         try:
-            return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+            return super().call(
+                sequences, initial_state=initial_state, mask=mask, training=training
+            )
         finally:  # after an error, too
             self.cell.reset_dropout_mask()
             self.cell.reset_recurrent_dropout_mask()
@@ -122,7 +132,9 @@ class RecurrentLayer(keras.layers.RNN):
         if not in_halves:
             return loop(sequences, initial_state, mask, training=training)
         results = []
-        for half, half_mask, *states in time_loop.halves(sequences, mask, *initial_state):
+        for half, half_mask, *states in time_loop.halves(
+            sequences, mask, *initial_state
+        ):
             self.cell.reset_dropout_mask()
             self.cell.reset_recurrent_dropout_mask()
             self.cell.get_dropout_mask(half[:, 0])

@@ -14,7 +14,9 @@ import tensorflow as tf
 
 def in_graph_on_cpu():
     """Return whether TensorFlow is building a graph, for a CPU."""
-    return not tf.executing_eagerly() and keras.distribution.list_devices()[0].startswith("cpu")
+    return not tf.executing_eagerly() and keras.distribution.list_devices()[
+        0
+    ].startswith("cpu")
 
 
 def matmul_with(U):
@@ -45,7 +47,9 @@ def inner_loop(layer, sequences, initial_state, mask, training):
     inputs, unmasked = _time_first(sequences, layer.go_backwards), None
     if mask is not None:
         mask = tf.cast(mask, tf.bool)
-        unmasked = _time_first(mask if mask.shape.rank == 3 else mask[..., None], layer.go_backwards)
+        unmasked = _time_first(
+            mask if mask.shape.rank == 3 else mask[..., None], layer.go_backwards
+        )
     products, peepholes = cell.layout(None, initial_state[0], training)
 
     def step(z, states, constants):
@@ -63,7 +67,9 @@ def inner_loop(layer, sequences, initial_state, mask, training):
         layer.return_sequences,
     )
     last = states[0]
-    if mask is not None:  # at a masked step the output is the one before, at first zeros; or always zeros
+    if (
+        mask is not None
+    ):  # at a masked step the output is the one before, at first zeros; or always zeros
         if layer.zero_output_for_mask:
             shown = unmasked
         else:
@@ -78,8 +84,13 @@ def inner_loop(layer, sequences, initial_state, mask, training):
 def halves(sequences, *others):
     """Return two tuples: the first and the second half of a batch; halves of None are None."""
     batch = _sizes(sequences)[0]
-    sizes = [batch // 2, batch - batch // 2]  # a split has a cheaper gradient than two slices
-    parts = [(None, None) if x is None else tf.split(x, sizes) for x in (sequences, *others)]
+    sizes = [
+        batch // 2,
+        batch - batch // 2,
+    ]  # a split has a cheaper gradient than two slices
+    parts = [
+        (None, None) if x is None else tf.split(x, sizes) for x in (sequences, *others)
+    ]
     return zip(*parts)
 
 
@@ -125,23 +136,37 @@ def _run(step, projected, U, h_masks, states, constants, unmasked, return_sequen
         new = step(z, states, constants)
         if unmasked_array is None:
             return new
-        return [tf.where(unmasked_array.read(t), value, old) for value, old in zip(new, states)]
+        return [
+            tf.where(unmasked_array.read(t), value, old)
+            for value, old in zip(new, states)
+        ]
 
     @tf.custom_gradient
     def recur(*arguments):
         arguments = list(arguments)
         projected, U = arguments[:count], arguments[count : 2 * count]
-        states, constants = arguments[2 * count :][:number], arguments[2 * count :][number:]
+        states, constants = (
+            arguments[2 * count :][:number],
+            arguments[2 * count :][number:],
+        )
         inputs = [_array_of(z) for z in projected]
 
         def forth(t, states, old_states, kept_z):
             h = dropped(states[0])
-            z = [array.read(t) + tf.matmul(h_kept, u) for array, h_kept, u in zip(inputs, h, U)]
-            old_states = [array.write(t, state) for array, state in zip(old_states, states)]
+            z = [
+                array.read(t) + tf.matmul(h_kept, u)
+                for array, h_kept, u in zip(inputs, h, U)
+            ]
+            old_states = [
+                array.write(t, state) for array, state in zip(old_states, states)
+            ]
             kept_z = [array.write(t, each) for array, each in zip(kept_z, z)]
             return t + 1, advance(t, z, states, constants), old_states, kept_z
 
-        arrays = [_array_like(x[None], time) for x in states], [_array_like(z, time) for z in projected]
+        arrays = (
+            [_array_like(x[None], time) for x in states],
+            [_array_like(z, time) for z in projected],
+        )
         _, final, old_states, kept_z = tf.while_loop(
             lambda t, *_: t < time, forth, (0, states, *arrays), maximum_iterations=time
         )
@@ -149,23 +174,37 @@ def _run(step, projected, U, h_masks, states, constants, unmasked, return_sequen
         def gradient(*upstream):
             d_outputs, d_final = upstream[:-number], list(upstream[-number:])
             d_outputs = [_array_of(d) for d in d_outputs]
-            U_transposed = [tf.transpose(u) for u in U]  # once: products with it are then faster
+            U_transposed = [
+                tf.transpose(u) for u in U
+            ]  # once: products with it are then faster
 
             def back(t, d_states, sums, d_z_arrays):
                 if d_outputs:
                     d_states = [d_states[0] + d_outputs[0].read(t), *d_states[1:]]
-                z, old = ([array.read(t) for array in arrays] for arrays in (kept_z, old_states))
-                local = [tf.identity(constant) for constant in constants]  # in this loop, for the tape
+                z, old = (
+                    [array.read(t) for array in arrays]
+                    for arrays in (kept_z, old_states)
+                )
+                local = [
+                    tf.identity(constant) for constant in constants
+                ]  # in this loop, for the tape
                 with tf.GradientTape() as tape:
                     tape.watch([z, old, local])
                     new = advance(t, z, old, local)
                 d_z, d_old, d_local = tape.gradient(new, [z, old, local], d_states)
                 d_z = [tf.zeros_like(x) if d is None else d for x, d in zip(z, d_z)]
                 d_h = [tf.matmul(d, u) for d, u in zip(d_z, U_transposed)]
-                d_h = [d if h_mask is None else d * h_mask for d, h_mask in zip(d_h, h_masks)]
+                d_h = [
+                    d if h_mask is None else d * h_mask
+                    for d, h_mask in zip(d_h, h_masks)
+                ]
                 d_old[0] = tf.add_n(d_h if d_old[0] is None else [d_old[0], *d_h])
-                d_old = [tf.zeros_like(x) if d is None else d for x, d in zip(old, d_old)]
-                sums = [total if d is None else total + d for total, d in zip(sums, d_local)]
+                d_old = [
+                    tf.zeros_like(x) if d is None else d for x, d in zip(old, d_old)
+                ]
+                sums = [
+                    total if d is None else total + d for total, d in zip(sums, d_local)
+                ]
                 d_z_arrays = [array.write(t, d) for array, d in zip(d_z_arrays, d_z)]
                 return t - 1, d_old, sums, d_z_arrays
 
@@ -177,7 +216,10 @@ def _run(step, projected, U, h_masks, states, constants, unmasked, return_sequen
                 maximum_iterations=time,
             )
             d_z, h = [array.stack() for array in d_z], dropped(old_states[0].stack())
-            d_U = [tf.matmul(_merge(a), _merge(b), transpose_a=True) for a, b in zip(h, d_z)]
+            d_U = [
+                tf.matmul(_merge(a), _merge(b), transpose_a=True)
+                for a, b in zip(h, d_z)
+            ]
             return *d_z, *d_U, *d_states, *d_constants
 
         if not return_sequences:
@@ -196,7 +238,9 @@ def _array_of(x):
 
 def _array_like(x, size):
     """Return an array for ``size`` tensors like ``x[0]``."""
-    return tf.TensorArray(x.dtype, size, element_shape=x.shape[1:], clear_after_read=False)
+    return tf.TensorArray(
+        x.dtype, size, element_shape=x.shape[1:], clear_after_read=False
+    )
 
 
 def _merge(x):
@@ -206,4 +250,6 @@ def _merge(x):
 
 def _sizes(x):
     """Return the sizes of all axes, numbers where they are known."""
-    return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)]
+    return [
+        tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)
+    ]

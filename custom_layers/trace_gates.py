@@ -62,12 +62,16 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
     if mask is not None:
         mask = ops.convert_to_numpy(mask).astype(bool)
         if mask.shape != (batch, time):
-            raise ValueError(f"mask must have shape {(batch, time)}, got shape {mask.shape}")
+            raise ValueError(
+                f"mask must have shape {(batch, time)}, got shape {mask.shape}"
+            )
     if not layer.built:
         layer.build(tuple(np.shape(sequences)))
     states = _checked_states(layer, initial_state, batch)
     trace = _Trace(layer, step, names)(sequences, states, sequences_mask=mask)
-    return {name: _to_numpy(values) for name, values in trace.items() if name != "clock"}
+    return {
+        name: _to_numpy(values) for name, values in trace.items() if name != "clock"
+    }
 
 
 class _Trace(keras.layers.Layer):
@@ -79,7 +83,9 @@ class _Trace(keras.layers.Layer):
         self.go_backwards = layer.go_backwards
         self.supports_masking = True
 
-    def call(self, sequences, states, sequences_mask=None):  # so named, Keras fills it in
+    def call(
+        self, sequences, states, sequences_mask=None
+    ):  # so named, Keras fills it in
         mask = sequences_mask
         steps = []
         times = range(sequences.shape[1])
@@ -93,9 +99,15 @@ class _Trace(keras.layers.Layer):
                 }
             states = [values[name] for name in self.names]
             if self.names[0] != "h":  # a stack: its top level, under plain names
-                values = values | {"h": values[self.names[0]], "c": values[self.names[1]]}
+                values = values | {
+                    "h": values[self.names[0]],
+                    "c": values[self.names[1]],
+                }
             steps.append(values)
-        return {name: ops.stack([values[name] for values in steps], axis=1) for name in steps[0]}
+        return {
+            name: ops.stack([values[name] for values in steps], axis=1)
+            for name in steps[0]
+        }
 
 
 def _step_of(layer):
@@ -104,12 +116,17 @@ def _step_of(layer):
     if hasattr(cell, "trace"):
         return cell.trace, getattr(cell, "state_names", ("h", "clock"))
     if type(cell) is keras.layers.LSTMCell:
-        return lambda inputs, states: _as_peephole(cell).trace(inputs, states), ("h", "c")
+        return lambda inputs, states: _as_peephole(cell).trace(inputs, states), (
+            "h",
+            "c",
+        )
     if type(cell) is keras.layers.GRUCell:
         return lambda inputs, states: _gru(cell, inputs, *states), ("h",)
     if type(cell) is keras.layers.SimpleRNNCell:
         return lambda inputs, states: _simple(cell, inputs, *states), ("h",)
-    got = type(layer).__name__ + (f" of {type(cell).__name__}" if cell is not None else "")
+    got = type(layer).__name__ + (
+        f" of {type(cell).__name__}" if cell is not None else ""
+    )
     hint = ""
     if isinstance(layer, keras.layers.Bidirectional):
         hint = "; trace its forward_layer and its backward_layer"
@@ -128,7 +145,11 @@ def _as_peephole(cell):
         peepholes=(),
         dtype=cell.dtype_policy,
     )
-    twin.kernel, twin.recurrent_kernel, twin.bias = cell.kernel, cell.recurrent_kernel, cell.bias
+    twin.kernel, twin.recurrent_kernel, twin.bias = (
+        cell.kernel,
+        cell.recurrent_kernel,
+        cell.bias,
+    )
     return twin
 
 
@@ -166,14 +187,24 @@ def _checked_states(layer, states, batch):
     if states is None:
         states = layer.get_initial_state(batch)
     states = list(states) if isinstance(states, (list, tuple)) else [states]
-    sizes = layer.state_size if isinstance(layer.state_size, (list, tuple)) else [layer.state_size]
+    sizes = (
+        layer.state_size
+        if isinstance(layer.state_size, (list, tuple))
+        else [layer.state_size]
+    )
     wanted = [(batch, size) for size in sizes]
     shapes = [tuple(np.shape(state)) for state in states]
     if shapes != wanted:
-        raise ValueError(f"initial_state must have shapes {wanted}, got shapes {shapes}")
-    return [ops.cast(ops.convert_to_tensor(state), layer.compute_dtype) for state in states]
+        raise ValueError(
+            f"initial_state must have shapes {wanted}, got shapes {shapes}"
+        )
+    return [
+        ops.cast(ops.convert_to_tensor(state), layer.compute_dtype) for state in states
+    ]
 
 
 def _to_numpy(values):
     dtype = keras.backend.standardize_dtype(values.dtype)
-    return ops.convert_to_numpy(values if dtype == "float64" else ops.cast(values, "float32"))
+    return ops.convert_to_numpy(
+        values if dtype == "float64" else ops.cast(values, "float32")
+    )

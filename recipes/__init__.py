@@ -14,7 +14,11 @@ def _import_quickly_and_quietly(name):
     Keras would import two packages on the way, which takes more than a second, for what is not used here:
     its wrappers for scikit-learn and its gallery of images do not work in this process.
     """
-    hidden = {package: None for package in ("sklearn", "matplotlib.pyplot") if package not in sys.modules}
+    hidden = {
+        package: None
+        for package in ("sklearn", "matplotlib.pyplot")
+        if package not in sys.modules
+    }
     standard_error, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -29,6 +33,9 @@ def _import_quickly_and_quietly(name):
 
 
 # While ``python -m`` imports a program, Ctrl-C ends it without a traceback; `command_line.run` ends that.
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if (
+    sys.argv[:1] == ["-m"]
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 _import_quickly_and_quietly("tensorflow")

@@ -24,7 +24,9 @@ class Parser(argparse.ArgumentParser):
 
 def option(default, help, choices=None):
     """Make a dataclass field that explains itself in ``--help``."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": choices}
+    )
 
 
 def parse(presets, description, arguments):
@@ -49,7 +51,9 @@ def parse(presets, description, arguments):
     for field in dataclasses.fields(presets[default]):
         if field.name == "preset":
             continue
-        defaults = {name: getattr(preset, field.name) for name, preset in presets.items()}
+        defaults = {
+            name: getattr(preset, field.name) for name, preset in presets.items()
+        }
         shown = "; ".join(f"{name}: {value!r}" for name, value in defaults.items())
         if len(set(defaults.values())) == 1:
             shown = repr(defaults[default])
@@ -63,7 +67,9 @@ def parse(presets, description, arguments):
         )
     chosen = vars(parser.parse_args(arguments))
     preset = presets[chosen["preset"]]
-    return dataclasses.replace(preset, **{k: v for k, v in chosen.items() if v is not None})
+    return dataclasses.replace(
+        preset, **{k: v for k, v in chosen.items() if v is not None}
+    )
 
 
 def check_at_least(config, **minimums):
@@ -89,7 +95,9 @@ def run(main):
     Where nobody reads its output any more (``… | head``), it ends as if SIGPIPE had ended it: with 141.
     """
     try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as it was while the program was imported
+        if (
+            signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        ):  # as it was while the program was imported
             signal.signal(signal.SIGINT, signal.default_int_handler)
         status = main(sys.argv[1:])
         sys.stdout.flush()

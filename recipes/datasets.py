@@ -109,9 +109,12 @@ def make_builder(name):
     """Return the TFDS builder for the folder in ``TFDS_DATA_DIR``, or for TFDS's own default."""
     try:
         return tfds.builder(
-            name, data_dir=os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "")) or None
+            name,
+            data_dir=os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "")) or None,
         )
-    except Exception as error:  # TFDS parses the prepared copy's files here; anything can be raised
+    except (
+        Exception
+    ) as error:  # TFDS parses the prepared copy's files here; anything can be raised
         folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
         raise UserError(damaged(name, os.path.join(folder, name), error)) from error
 
@@ -123,19 +126,25 @@ def read(name, builder):
         try:
             examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
             inputs, labels = examples[INPUTS[name]], examples["label"].astype("int32")
-        except Exception as error:  # a damaged file can raise almost anything in TFDS and TensorFlow
+        except (
+            Exception
+        ) as error:  # a damaged file can raise almost anything in TFDS and TensorFlow
             raise UserError(damaged(name, builder.data_path, error)) from error
         if len(labels) != size:
             error = f"{split} has {len(labels)} examples instead of {size}"
             raise UserError(damaged(name, builder.data_path, error))
         splits[split] = (inputs[..., 0] if name == "mnist" else inputs, labels)
-    description = f"{name} of TensorFlow Datasets, {builder.info.version}, in {builder.data_path}"
+    description = (
+        f"{name} of TensorFlow Datasets, {builder.info.version}, in {builder.data_path}"
+    )
     return Dataset("full", description, splits["train"], splits["test"])
 
 
 def damaged(name, folder, error):
     """Describe a damaged prepared copy in one line."""
-    message = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip()  # TensorFlow's names of operations
+    message = re.sub(
+        r"\{\{.*?\}\}|\[Op:.*", "", str(error)
+    ).strip()  # TensorFlow's names of operations
     reason = message.splitlines()[0] if message else type(error).__name__
     return (
         f"the prepared {name} in {folder} is damaged ({reason[:200].strip()}): "
@@ -162,7 +171,10 @@ def answers(url):
             urllib.request.urlopen(request, timeout=ANSWER_SECONDS).close()
         except urllib.error.HTTPError:
             answered.append(True)  # if only with a refusal
-        except (OSError, http.client.HTTPException):  # the latter: what answers speaks no HTTP
+        except (
+            OSError,
+            http.client.HTTPException,
+        ):  # the latter: what answers speaks no HTTP
             return
         else:
             answered.append(True)
@@ -175,10 +187,14 @@ def answers(url):
 
 def download(name, builder):
     """Download and prepare a data set, in a process of its own, which can be stopped."""
-    print(f"Downloading {name} to {builder.data_path} (at most {DOWNLOAD_SECONDS // 60} minutes) …")
+    print(
+        f"Downloading {name} to {builder.data_path} (at most {DOWNLOAD_SECONDS // 60} minutes) …"
+    )
     command = [sys.executable, "-m", "recipes.datasets", name]
     try:
-        finished = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+        finished = subprocess.run(
+            command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS
+        )
     except subprocess.TimeoutExpired as error:
         raise UserError(
             f"downloading {name} took more than {DOWNLOAD_SECONDS // 60} minutes: try again, "
@@ -186,7 +202,9 @@ def download(name, builder):
         ) from error
     if finished.returncode:
         reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"downloading {name} failed ({reason[:300]}): try again, or --data sample")
+        raise UserError(
+            f"downloading {name} failed ({reason[:300]}): try again, or --data sample"
+        )
 
 
 def sample_digits():
@@ -200,7 +218,9 @@ def sample_digits():
     digits = sklearn.datasets.load_digits()
     grey = digits.images[..., None] * (255 / 16)
     large = tf.image.resize(grey, (20, 20), method="bicubic").numpy()[..., 0]
-    images = np.pad(large, ((0, 0), (4, 4), (4, 4))).clip(0, 255).round().astype("uint8")
+    images = (
+        np.pad(large, ((0, 0), (4, 4), (4, 4))).clip(0, 255).round().astype("uint8")
+    )
     labels = digits.target.astype("int32")
     size = len(labels) * 4 // 5
     return Dataset(

@@ -49,7 +49,9 @@ def _grey(image):
     values = np.asarray(image.convert("RGBA"), "float64") / 255
     grey, opacity = values[..., :3] @ (0.299, 0.587, 0.114), values[..., 3]
     ink = np.sum(grey * opacity) / (np.sum(opacity) or 1)
-    paper = 1.0 if ink < 0.5 else 0.0  # what shows through where the image is transparent
+    paper = (
+        1.0 if ink < 0.5 else 0.0
+    )  # what shows through where the image is transparent
     return grey * opacity + paper * (1 - opacity)
 
 
@@ -58,12 +60,20 @@ def place(ink):
     scale = 20 / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     image = Image.fromarray(np.uint8(np.round(255 * ink)))
-    small = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC), "float32")
+    small = np.asarray(
+        image.resize((width, height), Image.Resampling.BICUBIC), "float32"
+    )
     small = small / max(1.0, small.max())
     placed = np.zeros((28, 28), "float32")
     # In MNIST the centre of mass lies from 14 to 15, counted from the image's edge.
     top, left = (
-        int(np.clip(np.ceil(14 - _centre(small.sum(axis=1 - axis))), 0, 28 - small.shape[axis]))
+        int(
+            np.clip(
+                np.ceil(14 - _centre(small.sum(axis=1 - axis))),
+                0,
+                28 - small.shape[axis],
+            )
+        )
         for axis in (0, 1)
     )
     placed[top : top + height, left : left + width] = small

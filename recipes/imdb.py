@@ -12,7 +12,14 @@ import tensorflow as tf
 from keras import ops
 
 from recipes import pictures, report
-from recipes.command_line import UserError, check_above_zero, check_at_least, option, parse, run
+from recipes.command_line import (
+    UserError,
+    check_above_zero,
+    check_at_least,
+    option,
+    parse,
+    run,
+)
 from recipes.datasets import load_imdb
 from recipes.run_folder import Run
 from recipes.training import (
@@ -44,7 +51,9 @@ class ImdbConfig(Config):
         check_at_least(self, vocabulary=3, words=1, embedding=1)
         check_above_zero(self, "learning_rate")
         if self.preset == "modern" and self.words % SEGMENT:
-            raise UserError(f"--words must be a multiple of {SEGMENT}, got {self.words}")
+            raise UserError(
+                f"--words must be a multiple of {SEGMENT}, got {self.words}"
+            )
 
 
 PRESETS = {
@@ -77,20 +86,26 @@ def make_tokenizer(texts, vocabulary, length):
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
     # Keras saves one word a line; a word that holds a line break, "\x85" say, would spoil the file.
     words = vectorize.get_vocabulary(include_special_tokens=False)
-    vectorize.set_vocabulary([word for word in words if len(f"{word}.".splitlines()) == 1])
+    vectorize.set_vocabulary(
+        [word for word in words if len(f"{word}.".splitlines()) == 1]
+    )
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
     kept = ops.maximum(count - length, 0) + np.arange(length, dtype="int32")
     numbers = ops.take_along_axis(ops.pad(numbers, [[0, 0], [0, length]]), kept, axis=1)
     at_least_one = np.eye(1, length, dtype="int32")[0]
-    return keras.Model(text, ops.maximum(ops.cast(numbers, "int32"), at_least_one), name="tokenizer")
+    return keras.Model(
+        text, ops.maximum(ops.cast(numbers, "int32"), at_least_one), name="tokenizer"
+    )
 
 
 def make_classic(config):
     """Return the article's network: word numbers ``(words,)`` in, probability of a good review out."""
     numbers = keras.Input((config.words,), dtype="int32", name="words")
-    vectors = keras.layers.Embedding(config.vocabulary, config.embedding, mask_zero=True)(numbers)
+    vectors = keras.layers.Embedding(
+        config.vocabulary, config.embedding, mask_zero=True
+    )(numbers)
     # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here each time anew.
     vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
     kind = "weight_dropout" if config.cell == "weight-drop" else "recurrent_dropout"
@@ -98,7 +113,9 @@ def make_classic(config):
     probability = keras.layers.Dense(1, "sigmoid")(recurrent(vectors))
     model = keras.Model(numbers, probability, name="classic")
     optimizer = keras.optimizers.Adam(config.learning_rate)
-    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False)
+    model.compile(
+        optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False
+    )
     return model
 
 
@@ -154,19 +171,31 @@ def train_and_test(run):
     dataset = load_imdb(run.source)
     if dataset.sample_warning:
         print(dataset.sample_warning)
-    texts, validation_texts = split_validation(dataset.train, len(dataset.train[1]) // 10)
+    texts, validation_texts = split_validation(
+        dataset.train, len(dataset.train[1]) // 10
+    )
     tokenizer = make_tokenizer(texts[0], config.vocabulary, config.words)
 
     def numbers(split):
         texts, labels = split
-        return tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[:, None]
+        return tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[
+            :, None
+        ]
 
     train, validation = numbers(texts), numbers(validation_texts)
     steps = total_steps(config, len(train[1]))
-    model = make_classic(config) if config.preset == "classic" else make_modern(config, steps)
+    model = (
+        make_classic(config)
+        if config.preset == "classic"
+        else make_modern(config, steps)
+    )
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
-    sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(dataset.test[1])}
+    sizes = {
+        "train": len(train[1]),
+        "validation": len(validation[1]),
+        "test": len(dataset.test[1]),
+    }
     announce(config, dataset, sizes, model)
     folder = run.make_folder(dataset.source)
 

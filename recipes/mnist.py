@@ -33,7 +33,8 @@ class MnistConfig(Config):
 
     learning_rate: float = option(6e-3, "step size of the optimiser, at its peak")
     distortion: float = option(
-        1.0, "how much training images are turned, sheared, scaled and moved; 0: not at all"
+        1.0,
+        "how much training images are turned, sheared, scaled and moved; 0: not at all",
     )
 
     def check(self):
@@ -45,7 +46,9 @@ class MnistConfig(Config):
 
 PRESETS = {
     "modern": MnistConfig("modern", epochs=20),
-    "classic": MnistConfig("classic", steps=10_000, save_every=200, learning_rate=0.001, distortion=0.0),
+    "classic": MnistConfig(
+        "classic", steps=10_000, save_every=200, learning_rate=0.001, distortion=0.0
+    ),
 }
 
 
@@ -55,7 +58,9 @@ def make_classic(config):
     # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's bound from it.
     bound = (6 / (28 + config.units + 4 * config.units)) ** 0.5
     uniform = keras.initializers.RandomUniform(-bound, bound)
-    recurrent = make_recurrent(config, kernel_initializer=uniform, recurrent_initializer=uniform.clone())
+    recurrent = make_recurrent(
+        config, kernel_initializer=uniform, recurrent_initializer=uniform.clone()
+    )
     normal = keras.initializers.RandomNormal(0.0, 1.0)
     classify = keras.layers.Dense(
         10, "softmax", kernel_initializer=normal, bias_initializer=normal.clone()
@@ -71,10 +76,15 @@ def make_modern(config, steps):
     """Return today's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
     recurrent = make_recurrent(config)
-    model = keras.Model(images, keras.layers.Dense(10, "softmax")(recurrent(images)), name="modern")
+    model = keras.Model(
+        images, keras.layers.Dense(10, "softmax")(recurrent(images)), name="modern"
+    )
     warmup = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, steps - warmup), warmup_target=config.learning_rate, warmup_steps=warmup
+        0.0,
+        max(1, steps - warmup),
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01, global_clipnorm=1.0)
     loss = "sparse_categorical_crossentropy"
@@ -90,7 +100,9 @@ def distorted(images, seed, amount):
 
     def draw(limit, number):
         shape, seeds = (tf.shape(images)[0],), tf.stack([seed[0] + number, seed[1]])
-        return tf.random.stateless_uniform(shape, seeds, -amount * limit, amount * limit)
+        return tf.random.stateless_uniform(
+            shape, seeds, -amount * limit, amount * limit
+        )
 
     angle, shear = draw(np.pi / 18, 0), draw(0.1, 1)
     width, height = tf.exp(draw(0.1, 2)), tf.exp(draw(0.1, 3))
@@ -116,7 +128,12 @@ class MinibatchReport(keras.callbacks.Callback):
 
     def __init__(self, data, config, steps):
         super().__init__()
-        self.data, self.config, self.every, self.steps = data, config, config.save_every, steps
+        self.data, self.config, self.every, self.steps = (
+            data,
+            config,
+            config.save_every,
+            steps,
+        )
         self.batches = None
 
     def on_epoch_end(self, epoch, logs=None):
@@ -132,7 +149,9 @@ class MinibatchReport(keras.callbacks.Callback):
         likelihoods = np.take_along_axis(probabilities, labels.numpy()[:, None], axis=1)
         loss = -np.mean(np.log(np.maximum(likelihoods, 1e-7)))
         accuracy = np.mean(probabilities.argmax(axis=1) == labels.numpy())
-        print(f"\nIter {step}: minibatch loss {loss:.6f}, minibatch accuracy {accuracy:.5f}")
+        print(
+            f"\nIter {step}: minibatch loss {loss:.6f}, minibatch accuracy {accuracy:.5f}"
+        )
 
 
 def main(arguments):
@@ -150,11 +169,21 @@ def train_and_test(run):
     if dataset.sample_warning:
         print(dataset.sample_warning)
     scale = np.float32(1 / 255)
-    train, test = ((images * scale, labels) for images, labels in (dataset.train, dataset.test))
+    train, test = (
+        (images * scale, labels) for images, labels in (dataset.train, dataset.test)
+    )
     train, validation = split_validation(train, len(train[1]) // 12)
     steps = total_steps(config, len(train[1]))
-    model = make_classic(config) if config.preset == "classic" else make_modern(config, steps)
-    sizes = {"train": len(train[1]), "validation": len(validation[1]), "test": len(test[1])}
+    model = (
+        make_classic(config)
+        if config.preset == "classic"
+        else make_modern(config, steps)
+    )
+    sizes = {
+        "train": len(train[1]),
+        "validation": len(validation[1]),
+        "test": len(test[1]),
+    }
     announce(config, dataset, sizes, model)
     folder = run.make_folder(dataset.source)
     callbacks = []

@@ -22,7 +22,10 @@ from custom_layers import trace_gates
 from recipes import report
 
 TRAIN, VALIDATION, KEPT = "#1f77b4", "#d95f02", "#555555"
-GOOD, BAD = (33, 102, 172), (217, 95, 2)  # blue and orange, which the colour-blind tell apart too
+GOOD, BAD = (
+    (33, 102, 172),
+    (217, 95, 2),
+)  # blue and orange, which the colour-blind tell apart too
 GATES = {
     "i": "i, input gate: written",
     "f": "f, forget gate: kept",
@@ -44,7 +47,9 @@ CANDIDATES = 6  # reviews among which it is chosen
 def figure(path, width, height):
     """Give a figure to draw in, ``width`` and ``height`` in hundreds of pixels; then save it."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the font lacks
+        warnings.filterwarnings(
+            "ignore", message="Glyph"
+        )  # a letter that the font lacks
         drawn = Figure(figsize=(width, height), dpi=100, layout="constrained")
         yield drawn
         with report.complete_file(path) as unfinished:
@@ -60,7 +65,10 @@ def warning_unless_drawn(*names):
         raise  # a full disk, say: the run can go on later and draw then
     except Exception as error:  # whatever it is, the run goes on
         reason = " ".join(str(error).split())[:200]
-        print(f"WARNING: no {' and '.join(names)}: {type(error).__name__}: {reason}", file=sys.stderr)
+        print(
+            f"WARNING: no {' and '.join(names)}: {type(error).__name__}: {reason}",
+            file=sys.stderr,
+        )
 
 
 def draw_mnist(folder, model, test, probabilities):
@@ -106,16 +114,23 @@ def draw_imdb(folder, model, tokenizer, test, probabilities):
         with warning_unless_drawn("gates.html"):
             write_page(folder / "gates.html", review)
         with warning_unless_drawn("gates.png"):
-            draw_words(folder / "gates.png", review, word_traces(model, tokenizer, review["words"]))
+            draw_words(
+                folder / "gates.png",
+                review,
+                word_traces(model, tokenizer, review["words"]),
+            )
 
 
 def draw_curves(folder):
     """Draw loss and accuracy of ``history.csv``, with the kept epoch marked."""
     with open(folder / "history.csv", newline="") as file:
         rows = [
-            {key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(file)
+            {key: float(value or "nan") for key, value in row.items()}
+            for row in csv.DictReader(file)
         ]
-    kept = max(rows, key=lambda row: row["val_accuracy"])  # the first of equal ones, as in training
+    kept = max(
+        rows, key=lambda row: row["val_accuracy"]
+    )  # the first of equal ones, as in training
     steps = [row["step"] for row in rows]
     with figure(folder / "curves.png", 9, 3.6) as drawn:
         for axes, name in zip(drawn.subplots(1, 2), ("loss", "accuracy")):
@@ -125,13 +140,34 @@ def draw_curves(folder):
                 (f"val_{name}", VALIDATION, "validation"),
             ):
                 values = [row[key] for row in rows]
-                axes.plot(steps, values, color=colour, marker=marker, markersize=3, label=label)
+                axes.plot(
+                    steps,
+                    values,
+                    color=colour,
+                    marker=marker,
+                    markersize=3,
+                    label=label,
+                )
             axes.axvline(
-                kept["step"], color=KEPT, linestyle=":", label=f"kept: epoch {kept['epoch']:.0f}"
+                kept["step"],
+                color=KEPT,
+                linestyle=":",
+                label=f"kept: epoch {kept['epoch']:.0f}",
             )
             value = kept[f"val_{name}"]
-            axes.plot(kept["step"], value, "o", color=VALIDATION, markersize=8, markerfacecolor="none")
-            axes.set(xlabel="training step", ylabel=name, title=f"{name}: {value:.4g} where kept")
+            axes.plot(
+                kept["step"],
+                value,
+                "o",
+                color=VALIDATION,
+                markersize=8,
+                markerfacecolor="none",
+            )
+            axes.set(
+                xlabel="training step",
+                ylabel=name,
+                title=f"{name}: {value:.4g} where kept",
+            )
             axes.grid(alpha=0.3)
             axes.legend(frameon=False)
 
@@ -149,8 +185,18 @@ def draw_confusion(path, labels, predictions):
             if right:
                 axes.add_patch(_square(column, row, facecolor="#e8eef5"))
             dark = errors[row, column] > 0.6 * errors.max()
-            colour = "white" if dark and not right else "#222222" if count else "#cccccc"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+            colour = (
+                "white" if dark and not right else "#222222" if count else "#cccccc"
+            )
+            axes.text(
+                column,
+                row,
+                str(count),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=9,
+            )
         axes.set(
             xlabel="what the model thought",
             ylabel="the digit",
@@ -191,7 +237,13 @@ def draw_mistakes(path, images, labels, probabilities, columns=8, rows=3):
 
 
 def _percent(probability):
-    return f"{probability:.0%}" if 0.01 <= probability <= 0.99 else "<1%" if probability < 0.5 else ">99%"
+    return (
+        f"{probability:.0%}"
+        if 0.01 <= probability <= 0.99
+        else "<1%"
+        if probability < 0.5
+        else ">99%"
+    )
 
 
 def draw_digit_gates(path, model, images, labels, probabilities):
@@ -202,7 +254,9 @@ def draw_digit_gates(path, model, images, labels, probabilities):
     """
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
     first = trace_gates(layer, images[:200])
-    by_row = keras.ops.convert_to_numpy(model.layers[-1](first["h"]))  # (digits, rows, classes)
+    by_row = keras.ops.convert_to_numpy(
+        model.layers[-1](first["h"])
+    )  # (digits, rows, classes)
     is_winner = by_row.argmax(axis=2) == labels[:200, None]
     settled = np.argmax(np.cumprod(is_winner[:, ::-1], axis=1)[:, ::-1], axis=1)
     right = probabilities[:200].argmax(axis=1) == labels[:200]
@@ -218,7 +272,9 @@ def draw_digit_gates(path, model, images, labels, probabilities):
             ylabel="row of the image, one step each",
             xlabel="pixel",
         )
-        shown = axes[1].imshow(by_row[index], cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        shown = axes[1].imshow(
+            by_row[index], cmap="Blues", vmin=0, vmax=1, aspect="auto"
+        )
         axes[1].set(title="class probabilities", xlabel="digit", xticks=range(10))
         drawn.colorbar(shown, ax=axes[1], ticks=[0, 0.5, 1], aspect=40)
         for panel, (title, names) in zip(axes[2:], groups.items()):
@@ -232,16 +288,22 @@ def draw_digit_gates(path, model, images, labels, probabilities):
 
 def _gate_groups(traces):
     """Return title -> names of gates: one panel, or one for each level of a stack."""
-    gates = [name for name in traces if name.split("_")[0] not in ("candidate", "c", "h")]
+    gates = [
+        name for name in traces if name.split("_")[0] not in ("candidate", "c", "h")
+    ]
     levels = sorted({name.partition("_")[2] for name in gates})
     if len(levels) > 1:
         return {
-            f"gates, level {level}": [gate for gate in gates if gate.endswith(f"_{level}")]
+            f"gates, level {level}": [
+                gate for gate in gates if gate.endswith(f"_{level}")
+            ]
             for level in levels
         }
     if gates == ["active"]:
         return {"modules that ticked": gates}
-    return {"gates, mean opening": gates} if gates else {"no gates: mean size of h": ["h"]}
+    return (
+        {"gates, mean opening": gates} if gates else {"no gates: mean size of h": ["h"]}
+    )
 
 
 def _plot_gates(axes, layer, traces, names, upright):
@@ -251,7 +313,9 @@ def _plot_gates(axes, layer, traces, names, upright):
         modules = traces["active"][:, :: layer.cell.module_units]
         steps, count = modules.shape
         extent = (
-            (-0.5, count - 0.5, steps - 0.5, -0.5) if upright else (0.5, steps + 0.5, count - 0.5, -0.5)
+            (-0.5, count - 0.5, steps - 0.5, -0.5)
+            if upright
+            else (0.5, steps + 0.5, count - 0.5, -0.5)
         )
         style = {"cmap": "Greys", "vmin": 0, "vmax": 1.6, "aspect": "auto"}
         axes.imshow(modules if upright else modules.T, extent=extent, **style)
@@ -268,15 +332,22 @@ def _plot_gates(axes, layer, traces, names, upright):
         means = np.mean(np.abs(values), axis=1)
         steps = np.arange(len(means))
         base = name.split("_")[0]
-        style = {"color": GATE_COLOURS.get(base, "#333333"), "label": GATES.get(base, f"|{base}|")}
+        style = {
+            "color": GATE_COLOURS.get(base, "#333333"),
+            "label": GATES.get(base, f"|{base}|"),
+        }
         axes.plot(*((means, steps) if upright else (steps + 1, means)), **style)
     if upright:
-        axes.set(xlim=(0, 1), xlabel="0 shut … 1 open" if names != ["h"] else "mean |h|")
+        axes.set(
+            xlim=(0, 1), xlabel="0 shut … 1 open" if names != ["h"] else "mean |h|"
+        )
     else:
         axes.set(ylabel="mean opening" if names != ["h"] else "mean |h|")
     axes.grid(alpha=0.3)
     if upright:
-        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+        axes.legend(
+            frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13)
+        )
     else:
         low, high = axes.get_ylim()
         axes.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
@@ -293,7 +364,9 @@ def draw_calibration(path, labels, probabilities, bins=10):
     error = np.sum(counts[full] * np.abs(said - true)) / counts.sum()
     with figure(path, 7, 5.6) as drawn:
         upper, lower = drawn.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        upper.plot([0, 1], [0, 1], color=KEPT, linestyle=":", label="perfectly calibrated")
+        upper.plot(
+            [0, 1], [0, 1], color=KEPT, linestyle=":", label="perfectly calibrated"
+        )
         upper.plot(said, true, "o-", color=TRAIN, label="this model")
         for x, y in zip(said, true):
             below = y < x
@@ -313,7 +386,11 @@ def draw_calibration(path, labels, probabilities, bins=10):
         )
         upper.legend(frameon=False, loc="upper left")
         lower.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=TRAIN)
-        lower.set(xlabel="probability of a good review, said the model", ylabel="reviews", xlim=(0, 1))
+        lower.set(
+            xlabel="probability of a good review, said the model",
+            ylabel="reviews",
+            xlim=(0, 1),
+        )
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
 
@@ -321,7 +398,9 @@ def draw_calibration(path, labels, probabilities, bins=10):
 def write_mistakes(path, texts, labels, probabilities, count=10):
     """Write the reviews on which the model was most surely wrong."""
     wrong = np.flatnonzero((probabilities > 0.5) != labels)
-    worst = wrong[np.argsort(-np.abs(probabilities[wrong] - 0.5), kind="stable")][:count]
+    worst = wrong[np.argsort(-np.abs(probabilities[wrong] - 0.5), kind="stable")][
+        :count
+    ]
     lines = [
         f"The model is wrong on {len(wrong):,} of {len(labels):,} test reviews. "
         f"On these {len(worst)} it was most sure."
@@ -331,7 +410,10 @@ def write_mistakes(path, texts, labels, probabilities, count=10):
             "bad", 1 - probabilities[index]
         )  # fmt: skip
         is_ = "good" if labels[index] else "bad"
-        lines += ["", f"{rank}. Thought {says}, {sure:.1%} sure; is {is_}. Test review {index}:"]
+        lines += [
+            "",
+            f"{rank}. Thought {says}, {sure:.1%} sure; is {is_}. Test review {index}:",
+        ]
         paragraphs = re.split(r"(?:<br\s*/?>\s*)+", _text(texts[index]))
         lines += [textwrap.fill(part, 100, initial_indent="   ", subsequent_indent="   ")
                   for part in paragraphs if part.strip()]  # fmt: skip
@@ -340,7 +422,9 @@ def write_mistakes(path, texts, labels, probabilities, count=10):
 
 
 def _text(review):
-    return review.decode("utf-8", "replace") if isinstance(review, bytes) else str(review)
+    return (
+        review.decode("utf-8", "replace") if isinstance(review, bytes) else str(review)
+    )
 
 
 def split_words(text):
@@ -375,8 +459,13 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
         if len(found) == CANDIDATES:
             break
     found = found or [(0, split_words(_text(texts[0]))[-min(LONGEST, words) :])]
-    begun = [[" ".join(pieces[:n]) for n in range(len(pieces) + 1)] for _, pieces in found]
-    said = [np.asarray(model(tokenizer(tf.constant(texts)), training=False))[:, 0] for texts in begun]
+    begun = [
+        [" ".join(pieces[:n]) for n in range(len(pieces) + 1)] for _, pieces in found
+    ]
+    said = [
+        np.asarray(model(tokenizer(tf.constant(texts)), training=False))[:, 0]
+        for texts in begun
+    ]
     chosen = int(np.argmax([np.ptp(values) for values in said]))
     index, pieces = found[chosen]
     return {
@@ -396,11 +485,18 @@ def word_traces(model, tokenizer, words):
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
     layer = getattr(wrapper, "forward_layer", wrapper)
-    inputs = keras.tree.flatten(wrapper.input)[0]  # the second, if there is one, is the mask
+    inputs = keras.tree.flatten(wrapper.input)[
+        0
+    ]  # the second, if there is one, is the mask
     sequences = keras.Model(model.input, inputs)(numbers)
-    traces = trace_gates(layer, sequences)  # the words come first, the padding after them
+    traces = trace_gates(
+        layer, sequences
+    )  # the words come first, the padding after them
     count = int(np.sum(numbers != 0))
-    return layer, {name: values.reshape(-1, values.shape[-1])[:count] for name, values in traces.items()}
+    return layer, {
+        name: values.reshape(-1, values.shape[-1])[:count]
+        for name, values in traces.items()
+    }
 
 
 def _moves(review):
@@ -446,7 +542,12 @@ def draw_words(path, review, layer_and_traces):
             colour = [part / 255 for part in (GOOD if move > 0 else BAD)]
             strength = 0.75 * min(1, abs(move) / largest)
             axes.add_patch(
-                Rectangle((column - 0.3, line + 0.06), len(word) + 0.6, 0.88, color=(*colour, strength))
+                Rectangle(
+                    (column - 0.3, line + 0.06),
+                    len(word) + 0.6,
+                    0.88,
+                    color=(*colour, strength),
+                )
             )
             for letter, character in enumerate(word):
                 axes.text(
@@ -531,7 +632,9 @@ def write_page(path, review):
             f'title="{before:.3f} → {after:.3f}">{shown}</span>'
         )
         if "/>" in word or "<br" in word:
-            spans[-1] = (spans[-1] + "<br>") if word.endswith("<br") else ("<br>" + spans[-1])
+            spans[-1] = (
+                (spans[-1] + "<br>") if word.endswith("<br") else ("<br>" + spans[-1])
+            )
     page = PAGE.format(
         title="A review, as the network reads it",
         summary=html.escape(_summary(review)),

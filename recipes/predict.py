@@ -36,13 +36,24 @@ def find_model(recipe, runs, name):
         ):
             if os.path.isfile(path):
                 return path
-        known = ", ".join(sorted(path.parent.name for path in parent.glob("*/model.keras")))
+        known = ", ".join(
+            sorted(path.parent.name for path in parent.glob("*/model.keras"))
+        )
         known = f"; there are {known}" if known else ""
         raise UserError(f"no run {name!r} with a model in {parent}{known}")
-    finished = [path for path in parent.glob("*/model.keras") if (path.parent / "metrics.json").exists()]
+    finished = [
+        path
+        for path in parent.glob("*/model.keras")
+        if (path.parent / "metrics.json").exists()
+    ]
     if not finished:
-        raise UserError(f"no finished run in {parent}: train one with `make train-{recipe}`")
-    return max(finished, key=lambda path: ((path.parent / "metrics.json").stat().st_mtime_ns, path))
+        raise UserError(
+            f"no finished run in {parent}: train one with `make train-{recipe}`"
+        )
+    return max(
+        finished,
+        key=lambda path: ((path.parent / "metrics.json").stat().st_mtime_ns, path),
+    )
 
 
 def load_model(recipe, path):
@@ -54,7 +65,9 @@ def load_model(recipe, path):
             kind = _kind(model)
     except Exception as error:  # a damaged file can raise almost anything in Keras
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"cannot load {path}, it is damaged or no model: {reason}") from error
+        raise UserError(
+            f"cannot load {path}, it is damaged or no model: {reason}"
+        ) from error
     if kind != recipe:
         made = f"made by the {kind} recipe" if kind else "made by neither recipe"
         raise UserError(f"{path} is not a model of the {recipe} recipe: it was {made}")
@@ -92,7 +105,11 @@ def predict_mnist(options):
     model = load_model("mnist", find_model("mnist", options.runs, options.run))
     probabilities = model.predict_on_batch(image[None])[0].tolist()
     label = max(range(10), key=probabilities.__getitem__)
-    result = {"label": label, "probability": probabilities[label], "probabilities": probabilities}
+    result = {
+        "label": label,
+        "probability": probabilities[label],
+        "probabilities": probabilities,
+    }
     show(result, options.json)
     return 0
 
@@ -141,7 +158,9 @@ def read_lines(path):
 
 def judge(model, text):
     """Return label, probability of the label, both probabilities, and the text."""
-    good = float(model.predict_on_batch(tf.constant([text.encode("utf-8", "replace")]))[0, 0])
+    good = float(
+        model.predict_on_batch(tf.constant([text.encode("utf-8", "replace")]))[0, 0]
+    )
     probabilities = {"bad": 1 - good, "good": good}
     label = "good" if good > 0.5 else "bad"
     return {
@@ -156,21 +175,33 @@ def main(arguments):
     """Read the command line and predict; return the exit status."""
     parser = Parser(prog="python -m recipes.predict", description=__doc__)
     recipes = parser.add_subparsers(required=True, metavar="imdb|mnist")
-    imdb = recipes.add_parser("imdb", help="good or bad? Reads standard input if no text is given")
+    imdb = recipes.add_parser(
+        "imdb", help="good or bad? Reads standard input if no text is given"
+    )
     source = imdb.add_mutually_exclusive_group()
     source.add_argument("--text", help="one review")
-    source.add_argument("--file", help="a file of reviews, one a line; - is standard input")
+    source.add_argument(
+        "--file", help="a file of reviews, one a line; - is standard input"
+    )
     mnist = recipes.add_parser("mnist", help="which digit is in an image?")
     mnist.add_argument("--image", help="an image of one digit, of any size")
     for recipe, predict in (imdb, predict_imdb), (mnist, predict_mnist):
-        recipe.add_argument("--run", default="", help="name or folder of the run (default: the newest)")
-        recipe.add_argument("--runs", default="runs", help="folder of all runs (default: runs)")
-        recipe.add_argument("--json", action="store_true", help="print JSON, one object a line")
+        recipe.add_argument(
+            "--run", default="", help="name or folder of the run (default: the newest)"
+        )
+        recipe.add_argument(
+            "--runs", default="runs", help="folder of all runs (default: runs)"
+        )
+        recipe.add_argument(
+            "--json", action="store_true", help="print JSON, one object a line"
+        )
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
     check_backend()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal need not have every letter
+        sys.stdout.reconfigure(
+            errors="replace"
+        )  # a terminal need not have every letter
     try:
         return options.predict(options)
     except BrokenPipeError:  # the reader has seen enough: predict … | head

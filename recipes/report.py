@@ -78,11 +78,20 @@ def read_checkpoint(path, shapes):
         with open(path, "rb") as file, np.load(file) as arrays:
             progress = json.loads(str(arrays["progress"]))
             numbers = range(len(shapes))
-            states = [[arrays[f"{name}_{number}"] for number in numbers] for name in ("state", "best")]
-    except Exception as error:  # a damaged file can raise almost anything in NumPy and zipfile
-        raise UserError(f"the checkpoint {path} is damaged: this run cannot go on") from error
+            states = [
+                [arrays[f"{name}_{number}"] for number in numbers]
+                for name in ("state", "best")
+            ]
+    except (
+        Exception
+    ) as error:  # a damaged file can raise almost anything in NumPy and zipfile
+        raise UserError(
+            f"the checkpoint {path} is damaged: this run cannot go on"
+        ) from error
     if any([value.shape for value in state] != shapes for state in states):
-        raise UserError(f"the checkpoint {path} is of another model: this run cannot go on")
+        raise UserError(
+            f"the checkpoint {path} is of another model: this run cannot go on"
+        )
     return progress, *states
 
 
@@ -100,7 +109,9 @@ class EventLog(keras.callbacks.Callback):
         try:
             self.writer = tf.summary.create_file_writer(str(self.folder))
         except tf.errors.OpError as error:
-            raise OSError(f"cannot write events to {self.folder}: {error.message}") from error
+            raise OSError(
+                f"cannot write events to {self.folder}: {error.message}"
+            ) from error
 
     def on_epoch_end(self, epoch, logs=None):
         """Write one event for each figure, at the number of steps taken."""
@@ -108,10 +119,14 @@ class EventLog(keras.callbacks.Callback):
         try:
             with self.writer.as_default():
                 for name, value in logs.items():
-                    tf.summary.write(name, tf.constant(value, "float32"), step, self.scalars)
+                    tf.summary.write(
+                        name, tf.constant(value, "float32"), step, self.scalars
+                    )
             self.writer.flush()
         except tf.errors.OpError as error:
-            raise OSError(f"writing events to {self.folder} failed: {error.message}") from error
+            raise OSError(
+                f"writing events to {self.folder} failed: {error.message}"
+            ) from error
 
     def on_train_end(self, logs=None):
         """Close the file."""
@@ -126,7 +141,11 @@ def device_name():
         return f"GPU: {details.get('device_name', gpus[0].name)}"
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
-        names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in file
+            if line.startswith("model name")
+        ]
         name = names[0] if names else name
     return f"CPU: {name}, {os.cpu_count()} cores"
 

@@ -37,9 +37,13 @@ def main(arguments):
     """Go on with a run; return the exit status."""
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--run", default="", help="folder of the run (default: the unfinished run begun last)"
+        "--run",
+        default="",
+        help="folder of the run (default: the unfinished run begun last)",
     )
-    parser.add_argument("--runs", default="runs", help="folder of all runs (default: 'runs')")
+    parser.add_argument(
+        "--runs", default="runs", help="folder of all runs (default: 'runs')"
+    )
     chosen = parser.parse_args(arguments)
     runs = pathlib.Path(chosen.runs)
     folder = find(chosen.run, runs) if chosen.run else None

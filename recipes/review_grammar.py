@@ -57,4 +57,8 @@ def _review(rng, label):
         verdict = f"i found it {counts} though my {rng.choice(OTHERS)} found it {other}"
     before, after = rng.integers(0, 3), rng.integers(0, 6)
     neutral = list(rng.choice(NEUTRAL, before + after, replace=False))
-    return " . ".join([*neutral[:before], verdict, *neutral[before:]] + [""]).strip().encode()
+    return (
+        " . ".join([*neutral[:before], verdict, *neutral[before:]] + [""])
+        .strip()
+        .encode()
+    )

@@ -17,8 +17,12 @@ import tensorflow as tf
 from recipes import report
 from recipes.command_line import UserError
 
-CONFIG = "config.json"  # what a run was asked to do; locked while a process works on the run
-CHECKPOINT = "checkpoint.npz"  # everything needed to go on; gone when the run is finished
+CONFIG = (
+    "config.json"  # what a run was asked to do; locked while a process works on the run
+)
+CHECKPOINT = (
+    "checkpoint.npz"  # everything needed to go on; gone when the run is finished
+)
 METRICS = "metrics.json"  # the figures; there when the run is finished
 INTERRUPTED = 130  # the exit status after Ctrl-C
 AN_HOUR = 3600  # seconds: a folder that waits longer for its name was left by a killed process
@@ -58,18 +62,33 @@ class Run:
         config = self.config
         parent = pathlib.Path(config.runs) / self.recipe
         wanted = config.name or f"{config.cell}-{config.preset}-{config.seed}"
-        names = [wanted] if config.name else [wanted, *(f"{wanted}-{n}" for n in range(2, 1000))]
+        names = (
+            [wanted]
+            if config.name
+            else [wanted, *(f"{wanted}-{n}" for n in range(2, 1000))]
+        )
         new = parent / f".new-{secrets.token_hex(8)}"
         try:
             new.mkdir(parents=True)
-            choices = {"recipe": self.recipe, "data": source, "config": dataclasses.asdict(config)}
+            choices = {
+                "recipe": self.recipe,
+                "data": source,
+                "config": dataclasses.asdict(config),
+            }
             report.write_json(new / CONFIG, choices)
             self.lock = lock(new / CONFIG)
             self.folder = next(
-                (parent / name for name in names if self._take_name(new, parent / name)), None
+                (
+                    parent / name
+                    for name in names
+                    if self._take_name(new, parent / name)
+                ),
+                None,
             )
         except OSError as error:
-            raise UserError(f"cannot create {parent / wanted}: {error.strerror}") from error
+            raise UserError(
+                f"cannot create {parent / wanted}: {error.strerror}"
+            ) from error
         finally:
             shutil.rmtree(new, ignore_errors=True)
         remove_abandoned(parent)
@@ -83,7 +102,9 @@ class Run:
     def _take_name(self, new, folder):
         """Rename the folder ``new`` and reserve that of its events; return whether both were free."""
         events = events_folder(self.config, folder)
-        if not self.config.logdir or os.path.realpath(events) == os.path.realpath(folder):
+        if not self.config.logdir or os.path.realpath(events) == os.path.realpath(
+            folder
+        ):
             return rename(new, folder)
         try:
             events.mkdir(parents=True)
@@ -113,13 +134,17 @@ class Run:
                 print("\nInterrupted before training began.")
                 return INTERRUPTED
             if (self.folder / "model.keras").exists():
-                print(f"\nInterrupted. The best model so far: {self.folder / 'model.keras'}")
+                print(
+                    f"\nInterrupted. The best model so far: {self.folder / 'model.keras'}"
+                )
             else:
                 print("\nInterrupted before the first validation.")
             print(f"To go on: {self.how_to_go_on()}")
             return INTERRUPTED
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-            raise UserError("too little memory for these sizes: choose smaller ones") from error
+            raise UserError(
+                "too little memory for these sizes: choose smaller ones"
+            ) from error
         except OSError as error:
             if self.folder is None or isinstance(error, BrokenPipeError):
                 raise
@@ -194,11 +219,17 @@ def read_choices(folder):
     """
     try:
         choices = json.loads((folder / CONFIG).read_text())
-        return {"recipe": choices["recipe"], "data": choices["data"], "config": {**choices["config"]}}
+        return {
+            "recipe": choices["recipe"],
+            "data": choices["data"],
+            "config": {**choices["config"]},
+        }
     except OSError as error:
         raise UserError(f"cannot read {folder / CONFIG}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CONFIG} is damaged: this run cannot go on") from error
+        raise UserError(
+            f"{folder / CONFIG} is damaged: this run cannot go on"
+        ) from error
 
 
 def reopen(folder, configs):
@@ -221,7 +252,9 @@ def reopen(folder, configs):
         config = configs[choices["recipe"]](**choices["config"])
         config.check()
     except (KeyError, TypeError, UserError) as error:
-        raise UserError(f"{folder / CONFIG} is damaged: this run cannot go on") from error
+        raise UserError(
+            f"{folder / CONFIG} is damaged: this run cannot go on"
+        ) from error
     try:
         held = lock(folder / CONFIG)
     except OSError as error:

@@ -17,15 +17,32 @@ def describe(folder):
         try:
             choices = read_choices(folder)
             config = choices["config"]
-            row = recipe, choices["data"], config["cell"], config["preset"], "unfinished", "", str(folder)
+            row = (
+                recipe,
+                choices["data"],
+                config["cell"],
+                config["preset"],
+                "unfinished",
+                "",
+                str(folder),
+            )
             return -1.0, row
         except (UserError, KeyError):
             return -1.0, (recipe, "", "", "", "damaged", "", str(folder))
     try:
         metrics = json.loads((folder / METRICS).read_text())
-        accuracy, minutes = float(metrics["test_accuracy"]), float(metrics["fit_seconds"]) / 60
+        accuracy, minutes = (
+            float(metrics["test_accuracy"]),
+            float(metrics["fit_seconds"]) / 60,
+        )
         names = metrics["data"], metrics["cell"], metrics["preset"]
-        return accuracy, (recipe, *map(str, names), f"{accuracy:.4f}", f"{minutes:.1f}", str(folder))
+        return accuracy, (
+            recipe,
+            *map(str, names),
+            f"{accuracy:.4f}",
+            f"{minutes:.1f}",
+            str(folder),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return -1.0, (recipe, "", "", "", "damaged", "", str(folder))
 
@@ -33,7 +50,9 @@ def describe(folder):
 def main(arguments):
     """Print the table; return the exit status."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--runs", default="runs", help="folder of all runs (default: 'runs')")
+    parser.add_argument(
+        "--runs", default="runs", help="folder of all runs (default: 'runs')"
+    )
     runs = pathlib.Path(parser.parse_args(arguments).runs)
     described = [describe(folder) for folder in find_runs(runs)]
     if not described:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 import pathlib
 import signal
@@ -12,17 +11,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from custom_layers import CELLS, kernel_report
+from custom_layers import LAYERS, kernel_report
 from recipes import report
 from recipes.command_line import UserError, check_at_least, option
 from recipes.datasets import SOURCES
 from recipes.run_folder import CHECKPOINT, METRICS, events_folder
-
-RECURRENT = {
-    **CELLS,
-    "gru-cho": functools.partial(keras.layers.GRU, reset_after=False),
-    "simple-rnn": keras.layers.SimpleRNN,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +23,7 @@ class Config:
     """The choices that both programs offer."""
 
     preset: str
-    cell: str = option("lstm", "the recurrent cell", choices=tuple(RECURRENT))
+    cell: str = option("lstm", "the recurrent cell", choices=tuple(LAYERS))
     units: int = option(128, "units of the recurrent layer")
     epochs: int = option(0, "passes over the training data; 0: no limit")
     steps: int = option(0, "training steps; 0: no limit")
@@ -49,7 +42,9 @@ class Config:
 
     def check(self):
         """Raise UserError for values that mean nothing."""
-        check_at_least(self, units=1, epochs=0, steps=0, save_every=0, batch=1, seed=0, target=0.0)
+        check_at_least(
+            self, units=1, epochs=0, steps=0, save_every=0, batch=1, seed=0, target=0.0
+        )
         if not self.epochs and not self.steps:
             raise UserError("--epochs and --steps are both 0: training would never end")
         if self.target > 1:
@@ -57,7 +52,9 @@ class Config:
         if self.seed >= 2**32:
             raise UserError(f"--seed must be below 2**32, got {self.seed}")
         if pathlib.PurePath(self.name).name != self.name or self.name.startswith("."):
-            raise UserError(f"--name must be the name of a folder, not a path, got {self.name!r}")
+            raise UserError(
+                f"--name must be the name of a folder, not a path, got {self.name!r}"
+            )
 
 
 def check_backend():
@@ -78,7 +75,9 @@ def prepare(config):
     check_backend()
     keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
-        with contextlib.suppress(RuntimeError):  # TensorFlow has started, and keeps its threads
+        with contextlib.suppress(
+            RuntimeError
+        ):  # TensorFlow has started, and keeps its threads
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
 
@@ -90,9 +89,11 @@ def make_recurrent(config, **options):
         UserError: The cell cannot have that many units.
     """
     try:
-        return RECURRENT[config.cell](config.units, **options)
+        return LAYERS[config.cell](config.units, **options)
     except ValueError as error:
-        raise UserError(f"--units {config.units} with --cell {config.cell}: {error}") from error
+        raise UserError(
+            f"--units {config.units} with --cell {config.cell}: {error}"
+        ) from error
 
 
 def split_validation(data, size):
@@ -117,7 +118,9 @@ def make_batches(data, config, change=None, first=0):
     @tf.autograph.experimental.do_not_convert  # it would write files, also on a full disk
     def one_pass(number):
         order = tf.range(tf.shape(labels)[0])
-        order = tf.random.experimental.stateless_shuffle(order, seed=[config.seed, number])
+        order = tf.random.experimental.stateless_shuffle(
+            order, seed=[config.seed, number]
+        )
         return tf.data.Dataset.from_tensor_slices(order)
 
     @tf.autograph.experimental.do_not_convert
@@ -128,7 +131,11 @@ def make_batches(data, config, change=None, first=0):
         return batch, tf.gather(labels, indices)
 
     first_pass, used = divmod(first * config.batch, len(data[1]))
-    passes = tf.data.Dataset.range(first_pass, np.iinfo("int64").max).flat_map(one_pass).skip(used)
+    passes = (
+        tf.data.Dataset.range(first_pass, np.iinfo("int64").max)
+        .flat_map(one_pass)
+        .skip(used)
+    )
     batches = passes.batch(config.batch, drop_remainder=True).enumerate(first)
     return without_autotuning(batches.map(take).prefetch(2))
 
@@ -151,7 +158,9 @@ def create_variables(model, labels):
     training step twice, for seconds.
     """
     model.optimizer.build(model.trainable_variables)
-    model.compute_metrics(None, labels[:1], np.zeros((1, *model.output_shape[1:]), "float32"))
+    model.compute_metrics(
+        None, labels[:1], np.zeros((1, *model.output_shape[1:]), "float32")
+    )
     model.reset_metrics()
 
 
@@ -162,7 +171,9 @@ def total_steps(config, examples):
         UserError: The examples do not fill one batch.
     """
     if config.batch > examples:
-        raise UserError(f"--batch must be at most the {examples} training examples, got {config.batch}")
+        raise UserError(
+            f"--batch must be at most the {examples} training examples, got {config.batch}"
+        )
     a_pass = -(-examples // config.batch)
     limits = [config.epochs * a_pass, config.steps]
     return min(limit for limit in limits if limit)
@@ -179,14 +190,21 @@ def announce(config, dataset, sizes, model):
     """Print where the program runs, on which data, and with what model."""
     print(f"Device:  {report.device_name()}, backend {keras.backend.backend()}")
     print(f"Data:    {dataset.description}")
-    print(f"         {sizes['train']:,} train, {sizes['validation']:,} validate, {sizes['test']:,} test")
-    print(f"Cell:    {config.cell}, {config.units} units; {model.count_params():,} parameters")
+    print(
+        f"         {sizes['train']:,} train, {sizes['validation']:,} validate, {sizes['test']:,} test"
+    )
+    print(
+        f"Cell:    {config.cell}, {config.units} units; {model.count_params():,} parameters"
+    )
     print(f"Kernel:  {kernel(model)}", flush=True)
 
 
 def get_state(model):
     """Return copies of all that training changes: weights, dropout's seeds, the optimiser's state."""
-    return [np.array(variable.numpy()) for variable in (*model.variables, *model.optimizer.variables)]
+    return [
+        np.array(variable.numpy())
+        for variable in (*model.variables, *model.optimizer.variables)
+    ]
 
 
 def set_state(model, state):
@@ -236,7 +254,9 @@ class Keeper(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Add a row to the history; keep the weights if they are the best so far."""
         row = {"epoch": epoch + 1, "step": self.step, **logs}
-        self.rows.append({**row, "seconds": round(time.perf_counter() - self.started, 3)})
+        self.rows.append(
+            {**row, "seconds": round(time.perf_counter() - self.started, 3)}
+        )
         report.write_history(self.folder / "history.csv", self.rows)
         state = get_state(self.model)
         if logs["val_accuracy"] > self.best:
@@ -248,7 +268,9 @@ class Keeper(keras.callbacks.Callback):
             "seconds": self.seconds + time.perf_counter() - self.began,
             "best": self.best,
         }
-        report.write_checkpoint(self.folder / CHECKPOINT, progress, state, self.best_state)
+        report.write_checkpoint(
+            self.folder / CHECKPOINT, progress, state, self.best_state
+        )
         if self.interrupted:
             raise KeyboardInterrupt
 

@@ -16,7 +16,7 @@ def main():
             print(f"{backend} is not installed: its tests do not run", flush=True)
             continue
         print(f"The cell tests on {backend}:", flush=True)
-        files = [f"tests/test_{name}.py" for name in CELL_TESTS]
+        files = [f"tests/custom_layers/test_{name}.py" for name in CELL_TESTS]
         command = [
             sys.executable,
             "-m",
@@ -29,7 +29,9 @@ def main():
             *files,
             "custom_layers",
         ]
-        if subprocess.run(command, env={**os.environ, "KERAS_BACKEND": backend}).returncode:
+        if subprocess.run(
+            command, env={**os.environ, "KERAS_BACKEND": backend}
+        ).returncode:
             failed.append(backend)
     if failed:
         print(f"failed on: {', '.join(failed)}")

@@ -9,14 +9,18 @@ import sys
 import zipfile
 
 import pytest
-from reference import REFERENCES
 
-import custom_layers
-from custom_layers import CELLS
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "custom_layers"))
+from reference import REFERENCES  # noqa: E402
+
+import custom_layers  # noqa: E402
+from custom_layers import LAYERS  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SOURCES = sorted(path for path in ROOT.glob("*/*.py") if not path.parts[-2].startswith("."))
+SOURCES = sorted(
+    path for path in ROOT.glob("[!.]*/**/*.py") if not path.parts[-2].startswith(".")
+)
 
 
 def test_readme_s_python_runs(tmp_path):
@@ -25,7 +29,10 @@ def test_readme_s_python_runs(tmp_path):
     assert len(blocks) >= 3
     loading = [block for block in blocks if "load_model" in block]
     assert len(loading) == 1
-    for program in ("".join(block for block in blocks if block not in loading), *loading):
+    for program in (
+        "".join(block for block in blocks if block not in loading),
+        *loading,
+    ):
         result = subprocess.run(
             [sys.executable, "-c", program],
             cwd=tmp_path,
@@ -51,57 +58,95 @@ def test_make_s_variables_become_flags():
     def command(*arguments):
         make = ["make", "--no-print-directory", "-n", "-o", ".venv/ready", *arguments]
         environment = {**os.environ, "NAME": "desktop", "SEED": "3"}
-        environment = {name: environment[name] for name in environment if not name.startswith("MAKE")}
+        environment = {
+            name: environment[name]
+            for name in environment
+            if not name.startswith("MAKE")
+        }
         environment.pop("MFLAGS", None)
-        result = subprocess.run(make, cwd=ROOT, env=environment, capture_output=True, text=True)
+        result = subprocess.run(
+            make, cwd=ROOT, env=environment, capture_output=True, text=True
+        )
         return shlex.split(result.stdout)[1:]
 
     assert command("train-mnist") == ["-m", "recipes.mnist"]
-    wanted = ["-m", "recipes.imdb", "--cell", "peephole", "--epochs", "1", "--words", "200"]
-    assert command("train-imdb", "CELL=peephole", "EPOCHS=1", "ARGS=--words 200") == wanted
+    wanted = [
+        "-m",
+        "recipes.imdb",
+        "--cell",
+        "peephole",
+        "--epochs",
+        "1",
+        "--words",
+        "200",
+    ]
+    assert (
+        command("train-imdb", "CELL=peephole", "EPOCHS=1", "ARGS=--words 200") == wanted
+    )
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", LAYERS)
 def test_every_cell_has_its_loop_and_its_row(name):
     assert name in REFERENCES
-    assert re.search(rf"^\| `{name}` \| `[\w.]*{CELLS[name].__name__}`", README, re.MULTILINE)
+    layer = getattr(LAYERS[name], "func", LAYERS[name])
+    assert re.search(rf"^\| `{name}` \| `[\w.]*{layer.__name__}`", README, re.MULTILINE)
 
 
 def test_only_public_apis():
     for path in SOURCES:
         for line in path.read_text().splitlines():
-            assert not re.search(r"(keras\.src|tf\.keras|tensorflow\.(keras|python))\b", line) or (
-                path == pathlib.Path(__file__)
-            ), f"{path}: {line}"
+            assert not re.search(
+                r"(keras\.src|tf\.keras|tensorflow\.(keras|python))\b", line
+            ) or (path == pathlib.Path(__file__)), f"{path}: {line}"
 
 
 def test_one_direction():
     """recipes → custom_layers → keras, and one file for TensorFlow; the references import no Keras."""
     for path in (ROOT / "custom_layers").glob("*.py"):
         imported = set(
-            re.findall(r"^\s*(?:from|import) (recipes|tensorflow|jax)\b", path.read_text(), re.M)
+            re.findall(
+                r"^\s*(?:from|import) (recipes|tensorflow|jax)\b",
+                path.read_text(),
+                re.M,
+            )
         )
         assert imported <= ({"tensorflow"} if path.name == "time_loop.py" else set())
-    assert not re.search(r"^\s*(from|import) (?!numpy)", (ROOT / "tests/reference.py").read_text(), re.M)
+    assert not re.search(
+        r"^\s*(from|import) (?!numpy)",
+        (ROOT / "tests/custom_layers/reference.py").read_text(),
+        re.M,
+    )
 
 
 def test_public_names_are_documented():
     for name in custom_layers.__all__:
         thing = getattr(custom_layers, name)
-        if name != "CELLS":
+        if name != "LAYERS":
             assert ">>> " in thing.__doc__, name
             assert "Args:" in thing.__doc__, name
 
 
 def test_wheel_holds_custom_layers_and_nothing_else(tmp_path):
     """Built with the setuptools that is installed: another one would have to be downloaded."""
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     source = tmp_path / "source"
     for name in ("pyproject.toml", "README.md", "LICENSE", "custom_layers"):
         copied = source / name
         copied.parent.mkdir(exist_ok=True)
         subprocess.run(["cp", "-r", str(ROOT / name), str(copied)], check=True)
-    subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, timeout=240)
+    subprocess.run(
+        [*command, "-w", str(tmp_path), str(source)], check=True, timeout=240
+    )
     (wheel,) = tmp_path.glob("*.whl")
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"custom_layers"}
+    assert {name for name in top if not name.endswith(".dist-info")} == {
+        "custom_layers"
+    }

@@ -15,12 +15,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recipes import datasets, imdb, mnist, pictures, predict, report, resume, runs, training
+from custom_layers import LAYERS
+from recipes import (
+    datasets,
+    imdb,
+    mnist,
+    pictures,
+    predict,
+    report,
+    resume,
+    runs,
+    training,
+)
 from recipes.command_line import UserError, run
 from recipes.review_grammar import make_reviews
-from recipes.training import RECURRENT, total_steps
+from recipes.training import total_steps
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 PROGRAMS = {"mnist": mnist, "imdb": imdb}
 # The cell that is traced fastest, where a test does not name another.
 SMALL = {
@@ -38,12 +49,16 @@ def quick(monkeypatch):
     """Draw nothing, the pictures have tests of their own; and make a tenth of the reviews."""
     for name in ("draw_mnist", "draw_imdb"):
         monkeypatch.setattr(pictures, name, lambda *arguments: None)
-    monkeypatch.setattr(datasets, "make_reviews", lambda n, seed: make_reviews(n // 10, seed))
+    monkeypatch.setattr(
+        datasets, "make_reviews", lambda n, seed: make_reviews(n // 10, seed)
+    )
 
 
 def train(recipe, runs, *arguments):
     """Run a program in this process; return its exit status and its metrics."""
-    status = PROGRAMS[recipe].main([*SMALL[recipe], "--runs", str(runs), "--name", "run", *arguments])
+    status = PROGRAMS[recipe].main(
+        [*SMALL[recipe], "--runs", str(runs), "--name", "run", *arguments]
+    )
     return status, json.loads((runs / recipe / "run" / "metrics.json").read_text())
 
 
@@ -53,7 +68,9 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     status, metrics = train(recipe, tmp_path, "--preset", preset)
     assert status == 0
     assert metrics.keys() >= KEYS
-    assert ("test_accuracy_first_128" in metrics) == (recipe == "mnist" and preset == "classic")
+    assert ("test_accuracy_first_128" in metrics) == (
+        recipe == "mnist" and preset == "classic"
+    )
     assert metrics["data"] == "sample"
     assert metrics["preset"] == preset
     folder = tmp_path / recipe / "run"
@@ -66,12 +83,22 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     with open(folder / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert int(rows[-1]["step"]) == metrics["steps"]
-    assert max(float(row["val_accuracy"]) for row in rows) == metrics["validation_accuracy"]
+    assert (
+        max(float(row["val_accuracy"]) for row in rows)
+        == metrics["validation_accuracy"]
+    )
 
     printed = capsys.readouterr().out
     first = printed[: printed.index("Kernel:")]
     assert "WARNING: this is" in first
-    for word in ("Device:", "backend tensorflow", "train", "validate", "test", "parameters"):
+    for word in (
+        "Device:",
+        "backend tensorflow",
+        "train",
+        "validate",
+        "test",
+        "parameters",
+    ):
         assert word in first
     assert printed.rstrip().endswith("do not compare with the real data's.")
 
@@ -91,15 +118,26 @@ def test_saved_models_predict_in_another_process(tmp_path):
     for preset in ("classic", "modern"):
         train("imdb", tmp_path / preset, "--preset", preset)
     images = np.random.default_rng(0).uniform(size=(3, 28, 28)).astype("float32")
-    texts = ["", "zzz qqq", "the plot was superb , not dull .", "what a film " * 1000, "\n"]
+    texts = [
+        "",
+        "zzz qqq",
+        "the plot was superb , not dull .",
+        "what a film " * 1000,
+        "\n",
+    ]
     paths = [
-        str(tmp_path / run / "run" / "model.keras") for run in ("mnist", "classic/imdb", "modern/imdb")
+        str(tmp_path / run / "run" / "model.keras")
+        for run in ("mnist", "classic/imdb", "modern/imdb")
     ]
     asked = json.dumps(list(zip(paths, (images.tolist(), texts, texts))))
     command = [sys.executable, "-c", LOAD]
-    result = subprocess.run(command, cwd=ROOT, input=asked, text=True, capture_output=True, timeout=120)
+    result = subprocess.run(
+        command, cwd=ROOT, input=asked, text=True, capture_output=True, timeout=120
+    )
     assert result.returncode == 0, result.stderr
-    digits, *probabilities = [np.array(json.loads(line)) for line in result.stdout.splitlines()]
+    digits, *probabilities = [
+        np.array(json.loads(line)) for line in result.stdout.splitlines()
+    ]
     here = keras.saving.load_model(paths[0]).predict(images, verbose=0)
     np.testing.assert_allclose(digits, here, atol=1e-6)
     for of_texts in probabilities:
@@ -146,7 +184,7 @@ def test_same_seed_same_figures(recipe, tmp_path):
     assert figures[0] == figures[1] != figures[2]
 
 
-@pytest.mark.parametrize("cell", RECURRENT)
+@pytest.mark.parametrize("cell", LAYERS)
 def test_every_cell_learns_in_every_network(cell):
     """A step, operation by operation: tracing the graphs, which tests of the layers do, takes minutes."""
     rng = np.random.default_rng(0)
@@ -160,7 +198,9 @@ def test_every_cell_learns_in_every_network(cell):
             config = dataclasses.replace(config, cell=cell, units=8, **changes)
             config.check()
             model = (
-                program.make_classic(config) if preset == "classic" else program.make_modern(config, 2)
+                program.make_classic(config)
+                if preset == "classic"
+                else program.make_modern(config, 2)
             )
             model.run_eagerly = True
             before = [weight.numpy() for weight in model.trainable_weights]
@@ -172,7 +212,9 @@ def test_every_cell_learns_in_every_network(cell):
 
 def test_minibatch_report_names_the_step(tmp_path, capsys):
     """Every ``save_every`` steps, and not after the shorter last epoch, whatever limits the run."""
-    for number, limit in enumerate((["--steps", "5"], ["--epochs", "1", "--batch", "264"])):
+    for number, limit in enumerate(
+        (["--steps", "5"], ["--epochs", "1", "--batch", "264"])
+    ):
         arguments = ["--preset", "classic", "--save-every", "2", *limit]
         _, metrics = train("mnist", tmp_path / str(number), *arguments)
         assert metrics["steps"] == 5
@@ -212,14 +254,30 @@ def test_a_run_never_uses_an_existing_folder(tmp_path):
         ("mnist", ["--target", "2"], "--target must be at most 1, got 2.0"),
         ("mnist", ["--target", "nan"], "--target must be at least 0.0, got nan"),
         ("mnist", ["--name", ".."], "--name must be the name of a folder"),
-        ("mnist", ["--seed", "99999999999"], "--seed must be below 2**32, got 99999999999"),
-        ("mnist", ["--cell", "clockwork", "--units", "10"], "--units 10 with --cell clockwork: units"),
+        (
+            "mnist",
+            ["--seed", "99999999999"],
+            "--seed must be below 2**32, got 99999999999",
+        ),
+        (
+            "mnist",
+            ["--cell", "clockwork", "--units", "10"],
+            "--units 10 with --cell clockwork: units",
+        ),
         ("mnist", ["--name", "a/b"], "--name must be the name of a folder"),
         ("mnist", ["--distortion", "-1"], "--distortion must be at least 0, got -1.0"),
         ("mnist", ["--distortion", "inf"], "--distortion must be finite, got inf"),
-        ("mnist", ["--units", "10000000"], "too little memory for these sizes: choose smaller ones"),
+        (
+            "mnist",
+            ["--units", "10000000"],
+            "too little memory for these sizes: choose smaller ones",
+        ),
         ("mnist", ["--learning-rate", "0"], "--learning-rate must be above 0, got 0.0"),
-        ("mnist", ["--batch", "5000"], "--batch must be at most the 1318 training examples"),
+        (
+            "mnist",
+            ["--batch", "5000"],
+            "--batch must be at most the 1318 training examples",
+        ),
         ("imdb", ["--words", "30"], "--words must be a multiple of 25, got 30"),
         ("imdb", ["--vocabulary", "2"], "--vocabulary must be at least 3, got 2"),
     ],
@@ -243,7 +301,11 @@ def test_output_that_nobody_reads_is_no_traceback(tmp_path):
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
-        (mnist, ["--cell", "nonsense"], "argument --cell: invalid choice: 'nonsense' (choose from "),
+        (
+            mnist,
+            ["--cell", "nonsense"],
+            "argument --cell: invalid choice: 'nonsense' (choose from ",
+        ),
         (mnist, ["--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
         (mnist, ["--units", "0"], "--units must be at least 1, got 0"),
         (mnist, ["--two\nlines"], "unrecognized arguments: --two lines"),
@@ -260,14 +322,20 @@ def test_output_that_nobody_reads_is_no_traceback(tmp_path):
         (runs, ["--speling"], "unrecognized arguments: --speling"),
     ],
 )
-def test_wrong_use_is_one_line_and_status_2(program, arguments, message, monkeypatch, capsys):
+def test_wrong_use_is_one_line_and_status_2(
+    program, arguments, message, monkeypatch, capsys
+):
     monkeypatch.setattr(sys, "argv", ["program", *arguments])
     with pytest.raises(SystemExit) as exit:
         run(program.main)
     assert exit.value.code == 2
     printed, line = capsys.readouterr()
     assert not printed
-    assert line.startswith(f"error: {message}") and line.count("\n") == 1 and line.endswith("\n")
+    assert (
+        line.startswith(f"error: {message}")
+        and line.count("\n") == 1
+        and line.endswith("\n")
+    )
 
 
 def test_nothing_else_is_on_standard_error(tmp_path):
@@ -295,12 +363,16 @@ import matplotlib.pyplot
 
 def test_programs_start_without_packages_that_they_do_not_use():
     """Keras would import them; whoever needs them can import them afterwards."""
-    result = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTED], cwd=ROOT, capture_output=True, text=True
+    )
     assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
 
 
 INTERRUPT = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
-RUN = "from recipes.command_line import run\nimport sys\ndef main(_):\n  {}\nrun(main)\n"
+RUN = (
+    "from recipes.command_line import run\nimport sys\ndef main(_):\n  {}\nrun(main)\n"
+)
 
 START = """
 import os, signal, sys
@@ -311,13 +383,16 @@ os.execv(sys.executable, [sys.executable, "-m", "recipes.mnist"])
 
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize(
-    ("when", "status"), [("tensorflow", -signal.SIGINT), ("keras", -signal.SIGINT), ("main", 130)]
+    ("when", "status"),
+    [("tensorflow", -signal.SIGINT), ("keras", -signal.SIGINT), ("main", 130)],
 )
 def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
     """In place of the libraries are modules that interrupt. Where Ctrl-C is ignored, it stays so."""
     (tmp_path / "tensorflow.py").write_text(INTERRUPT if when == "tensorflow" else "")
     main = INTERRUPT.strip() if when == "main" else "pass"
-    (tmp_path / "keras.py").write_text((INTERRUPT if when == "keras" else "") + RUN.format(main))
+    (tmp_path / "keras.py").write_text(
+        (INTERRUPT if when == "keras" else "") + RUN.format(main)
+    )
     result = subprocess.run(
         [sys.executable, "-c", START.format("SIG_IGN" if ignored else "SIG_DFL")],
         cwd=ROOT,
@@ -340,7 +415,9 @@ def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
 )
 def test_another_backend_is_a_clear_error(call, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(UserError, match="must be tensorflow, got jax: set KERAS_BACKEND=tensorflow"):
+    with pytest.raises(
+        UserError, match="must be tensorflow, got jax: set KERAS_BACKEND=tensorflow"
+    ):
         call(tmp_path)
 
 
@@ -367,7 +444,9 @@ def test_classic_is_the_article_s_program():
     assert (config.units, config.batch, config.learning_rate) == (128, 128, 0.001)
     model = mnist.make_classic(config)
     lstm, dense = model.layers[1:]
-    np.testing.assert_array_equal(np.array(lstm.get_weights()[2]), np.repeat([0, 1, 0, 0], 128))
+    np.testing.assert_array_equal(
+        np.array(lstm.get_weights()[2]), np.repeat([0, 1, 0, 0], 128)
+    )
     kernel, bias = dense.get_weights()
     assert abs(np.std(kernel) - 1) < 0.1
     assert np.std(bias) > 0.3

@@ -30,7 +30,10 @@ def start_fork_server():
     """Start the server, which finds this module by PYTHONPATH alone; call it before all else."""
     before = os.environ.get("PYTHONPATH")
     here = pathlib.Path(__file__).parent
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(here), str(here.parent), *filter(None, [before])])
+    root = here.parents[1]
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(here), str(root), *filter(None, [before])]
+    )
     multiprocessing.forkserver.ensure_running()
     os.environ.pop("PYTHONPATH")
     if before is not None:
@@ -52,7 +55,9 @@ class Trainer:
     def __init__(self, program, arguments, log, trap=None):
         self.log = log
         arguments = [str(argument) for argument in arguments]
-        self.process = FORKS.Process(target=_work, args=(program, arguments, str(log), trap))
+        self.process = FORKS.Process(
+            target=_work, args=(program, arguments, str(log), trap)
+        )
         self.process.start()
 
     def wait(self):
@@ -81,7 +86,10 @@ def _work(program, arguments, log, trap):
     for number, name in ((1, log), (2, f"{log}.err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     # What the fork server made of them would be written at exit only.
-    sys.stdout, sys.stderr = open(1, "w", 1, closefd=False), open(2, "w", 1, closefd=False)
+    sys.stdout, sys.stderr = (
+        open(1, "w", 1, closefd=False),
+        open(2, "w", 1, closefd=False),
+    )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Pictures would take longer than the rest, and as many reviews as the sample has nearly as long.
     pictures.draw_mnist = pictures.draw_imdb = lambda *arguments: None

@@ -28,7 +28,13 @@ pytestmark = pytest.mark.xdist_group("pictures")
 ROOT = pathlib.Path(__file__).parent.parent
 EXPECTED = {
     "mnist": ["curves.png", "confusion.png", "mistakes.png", "gates.png"],
-    "imdb": ["curves.png", "calibration.png", "mistakes.txt", "gates.png", "gates.html"],
+    "imdb": [
+        "curves.png",
+        "calibration.png",
+        "mistakes.txt",
+        "gates.png",
+        "gates.html",
+    ],
 }
 
 
@@ -39,9 +45,25 @@ def runs(tmp_path_factory):
     common = ["--data", "sample", "--runs", str(folder), "--name", "run"]
     patch = pytest.MonkeyPatch()
     for recipe in (mnist, imdb):  # threads can be set only before TensorFlow starts
-        patch.setattr(recipe, "prepare", lambda config: keras.utils.set_random_seed(config.seed))
-    mnist.main([*common, "--epochs", "4", "--units", "24", "--batch", "32", "--distortion", "0"])
-    imdb.main([*common, "--steps", "4", "--units", "8", "--words", "50", "--embedding", "8"])
+        patch.setattr(
+            recipe, "prepare", lambda config: keras.utils.set_random_seed(config.seed)
+        )
+    mnist.main(
+        [
+            *common,
+            "--epochs",
+            "4",
+            "--units",
+            "24",
+            "--batch",
+            "32",
+            "--distortion",
+            "0",
+        ]
+    )
+    imdb.main(
+        [*common, "--steps", "4", "--units", "8", "--words", "50", "--embedding", "8"]
+    )
     patch.undo()
     return folder
 
@@ -63,15 +85,30 @@ def test_a_run_leaves_its_pictures(recipe, runs):
 def test_words_are_the_tokenizer_s():
     """One piece for each of its words, whatever stands between them."""
     tokenizer = imdb.make_tokenizer([b"a b"], 20, 50)
-    for text in ["Good - very, good!", "... yes <br /><br />No", "a\x85b \xa0 c", '"x" \t y\n z', " - "]:
+    for text in [
+        "Good - very, good!",
+        "... yes <br /><br />No",
+        "a\x85b \xa0 c",
+        '"x" \t y\n z',
+        " - ",
+    ]:
         count = np.sum(np.asarray(tokenizer(tf.constant([text]))) != 0)
         assert max(1, len(pictures.split_words(text))) == count, text
-    assert pictures.split_words("( Good ) - very, good!") == ["( Good ) -", "very,", "good!"]
+    assert pictures.split_words("( Good ) - very, good!") == [
+        "( Good ) -",
+        "very,",
+        "good!",
+    ]
 
 
 def test_page_escapes_and_needs_nothing_else(tmp_path):
     words = ["<script>alert(1)</script>", "a&b", "$x$", 'quote"']
-    review = {"index": 1, "label": "good", "words": words, "probabilities": np.linspace(0.1, 0.9, 5)}
+    review = {
+        "index": 1,
+        "label": "good",
+        "words": words,
+        "probabilities": np.linspace(0.1, 0.9, 5),
+    }
     pictures.write_page(tmp_path / "page.html", review)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
@@ -115,9 +152,14 @@ def draw_with_a_failure(recipe, failing, error, monkeypatch):
         ("imdb", "draw_words", "gates.png"),
     ],
 )
-def test_a_failing_picture_costs_no_other(recipe, failing, missing, monkeypatch, capsys):
+def test_a_failing_picture_costs_no_other(
+    recipe, failing, missing, monkeypatch, capsys
+):
     called = draw_with_a_failure(recipe, failing, ValueError("no\nfont"), monkeypatch)
-    needed = {"read_word_by_word": DRAWING["imdb"][4:], "word_traces": ["draw_words"]}.get(failing, [])
+    needed = {
+        "read_word_by_word": DRAWING["imdb"][4:],
+        "word_traces": ["draw_words"],
+    }.get(failing, [])
     assert called == [name for name in DRAWING[recipe] if name not in needed]
     assert capsys.readouterr().err == f"WARNING: no {missing}: ValueError: no font\n"
 
@@ -130,7 +172,10 @@ def test_a_full_disk_stops_the_drawing(recipe, monkeypatch):
 
 
 def test_a_picture_that_cannot_be_saved_leaves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="no font"), pictures.figure(tmp_path / "a.png", 1, 1) as drawn:
+    with (
+        pytest.raises(ValueError, match="no font"),
+        pictures.figure(tmp_path / "a.png", 1, 1) as drawn,
+    ):
         drawn.draw = mock.Mock(side_effect=ValueError("no font"))
         (tmp_path / "unfinished-a.png").touch()
     assert not list(tmp_path.iterdir())
@@ -152,7 +197,8 @@ def digits():
 def draw(path, grey, size, kind):
     """Save a digit as a file: dark on light or light on dark, off centre, or transparent."""
     image = np.pad(
-        np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)), ((9, 40), (31, 5))
+        np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)),
+        ((9, 40), (31, 5)),
     )
     if kind == "dark":
         image = 255 - image
@@ -180,7 +226,9 @@ def test_digits_look_the_same_however_they_are_drawn(tmp_path):
             assert image.shape == (28, 28) and image.dtype == np.float32
             assert image.min() == 0 and 0.9 < image.max() <= 1
             np.testing.assert_allclose(image, images[0], atol=0.08)
-            rows, columns = (np.flatnonzero(image.sum(axis=axis) > 0) for axis in (1, 0))
+            rows, columns = (
+                np.flatnonzero(image.sum(axis=axis) > 0) for axis in (1, 0)
+            )
             assert max(np.ptp(rows), np.ptp(columns)) in (18, 19)
             for axis in (0, 1):
                 centre = np.average(np.arange(28) + 0.5, weights=image.sum(axis=axis))
@@ -190,7 +238,12 @@ def test_digits_look_the_same_however_they_are_drawn(tmp_path):
 def test_digits_are_recognised(runs, tmp_path, capsys):
     images, labels = [], []
     for number, (grey, label) in enumerate(digits()):
-        draw(tmp_path / "digit.png", grey, (20 + 9 * number, 25 + 8 * number), KINDS[number % 6])
+        draw(
+            tmp_path / "digit.png",
+            grey,
+            (20 + 9 * number, 25 + 8 * number),
+            KINDS[number % 6],
+        )
         images.append(read_digit(tmp_path / "digit.png"))
         labels.append(label)
     model = predict.load_model("mnist", predict.find_model("mnist", runs, ""))
@@ -241,7 +294,9 @@ def test_the_newest_finished_run_is_the_default(tmp_path):
 
 
 def test_what_goes_wrong_is_one_line(runs, tmp_path):
-    (tmp_path / "damaged.keras").write_bytes((runs / "imdb/run/model.keras").read_bytes()[:5000])
+    (tmp_path / "damaged.keras").write_bytes(
+        (runs / "imdb/run/model.keras").read_bytes()[:5000]
+    )
     (tmp_path / "text.png").write_text("no image")
     Image.new("L", (30, 40), 255).save(tmp_path / "blank.png")
     Image.new("RGBA", (30, 40), 0).save(tmp_path / "clear.png")
@@ -253,12 +308,21 @@ def test_what_goes_wrong_is_one_line(runs, tmp_path):
     text = ["imdb", "--text", "good"]
     for arguments, message in [
         ([*text, "--run", "nope"], "no run 'nope' with a model in .*; there are run"),
-        ([*text, "--runs", str(tmp_path)], "no finished run in .*train one with `make train-imdb`"),
-        ([*text, "--run", str(runs / "mnist/run")], "not a model of the imdb recipe: .* mnist recipe"),
+        (
+            [*text, "--runs", str(tmp_path)],
+            "no finished run in .*train one with `make train-imdb`",
+        ),
+        (
+            [*text, "--run", str(runs / "mnist/run")],
+            "not a model of the imdb recipe: .* mnist recipe",
+        ),
         ([*text, "--run", str(tmp_path / "damaged.keras")], "cannot load .*damaged"),
         ([*text, "--run", str(tmp_path / "other.keras")], "made by neither recipe"),
         (["imdb", "--text", " \n"], "the text is empty"),
-        (["imdb", "--file", str(tmp_path / "no.txt")], "cannot read .*no.txt: No such file"),
+        (
+            ["imdb", "--file", str(tmp_path / "no.txt")],
+            "cannot read .*no.txt: No such file",
+        ),
         (["imdb", "--file", os.devnull], "there is no review to read"),
         (["mnist", "--image", str(tmp_path / "no.png")], "no such image"),
         (["mnist", "--image", str(tmp_path)], "cannot read the image"),
@@ -279,7 +343,9 @@ def test_make_passes_texts_unchanged(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    python.write_text(
+        f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
+    )
     python.chmod(0o755)
     (tmp_path / "requirements.txt").touch()
     (tmp_path / ".venv/ready").touch()

@@ -15,7 +15,7 @@ from cells import (
 )
 
 from custom_layers import (
-    CELLS,
+    LAYERS,
     ClockworkRNN,
     ClockworkRNNCell,
     CoupledLSTM,
@@ -35,7 +35,7 @@ def rng():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_agrees_with_numpy_loop(variant, rng):
     name, arguments, loop = VARIANTS[variant]
-    assert_agrees(random_layer(CELLS[name], 4, 5, rng, **arguments), loop, rng)
+    assert_agrees(random_layer(LAYERS[name], 4, 5, rng, **arguments), loop, rng)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -46,7 +46,7 @@ def test_gradients_agree_with_central_differences(variant, rng):
     """
     tolerance = 1e-8 if keras.backend.backend() == "tensorflow" else 2e-6
     name, arguments, loop = VARIANTS[variant]
-    layer = random_layer(CELLS[name], 4, 3, rng, dtype="float64", **arguments)
+    layer = random_layer(LAYERS[name], 4, 3, rng, dtype="float64", **arguments)
     x = rng.uniform(-1, 1, (2, 9, 3))
     states = random_states(layer, 2, rng, "float64")
     outputs, new_states = loop(x, states, weights_by_name(layer))
@@ -111,14 +111,18 @@ class DepthGateSeesCellOfStepBefore(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
         bottom = self.levels[0].trace(inputs, states[2:])
         top = self.levels[1].trace(bottom["h"], states[:2], states[3])
-        return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
+        return {f"{k}_1": v for k, v in bottom.items()} | {
+            f"{k}_2": v for k, v in top.items()
+        }
 
 
 class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
     def trace(self, inputs, states, training=False):
         bottom = self.levels[0].trace(inputs, states[2:])
         top = self.levels[1].trace(bottom["c"], states[:2], bottom["c"])
-        return {f"{k}_1": v for k, v in bottom.items()} | {f"{k}_2": v for k, v in top.items()}
+        return {f"{k}_1": v for k, v in bottom.items()} | {
+            f"{k}_2": v for k, v in top.items()
+        }
 
 
 class FastModulesFeedSlowOnes(ClockworkRNNCell):
@@ -132,12 +136,16 @@ class ActivationOfCopies(ClockworkRNNCell):
     def trace(self, inputs, states, training=False):
         values = super().trace(inputs, states, training)
         copied = self.activation(values["h"])
-        return values | {"h": keras.ops.where(values["active"] > 0, values["h"], copied)}
+        return values | {
+            "h": keras.ops.where(values["active"] > 0, values["h"], copied)
+        }
 
 
 class ClockOneStepLate(ClockworkRNNCell):
     def _read_clock(self, clock):
-        return keras.ops.mod(super()._read_clock(clock) + 1, np.array(self.periods, "int32"))
+        return keras.ops.mod(
+            super()._read_clock(clock) + 1, np.array(self.periods, "int32")
+        )
 
 
 MUTANTS = {
@@ -150,18 +158,24 @@ MUTANTS = {
     "depth-gated": [DepthGateSeesCellOfStepBefore, DepthGateReadsInputNotOutputBelow],
     "clockwork": [FastModulesFeedSlowOnes, ActivationOfCopies, ClockOneStepLate],
 }
-STOCK = {"lstm", "gru", "weight-drop"}  # with Keras's own equations
+STOCK = {
+    "lstm",
+    "gru",
+    "gru-cho",
+    "weight-drop",
+    "simple-rnn",
+}  # with Keras's equations
 
 
 def test_every_cell_of_ours_has_a_mutant():
-    assert set(MUTANTS) == set(CELLS) - STOCK
+    assert set(MUTANTS) == set(LAYERS) - STOCK
 
 
 @pytest.mark.parametrize(
     ("name", "mutant"), [(name, mutant) for name in MUTANTS for mutant in MUTANTS[name]]
 )
 def test_mutant_is_caught(name, mutant, rng, monkeypatch):
-    layer_class = CELLS[name]
+    layer_class = LAYERS[name]
     monkeypatch.setattr(layer_class, "cell_class", mutant)
     layer = random_layer(layer_class, 4, 5, rng)
     with pytest.raises(AssertionError, match="relative error"):
@@ -186,7 +200,9 @@ def test_coupled_is_lstm_with_tied_weights(rng):
     """1 − σ(z) = σ(−z): the input gate's weights are the forget gate's, negated."""
     coupled = random_layer(CoupledLSTM, 4, 5, rng)
     tied = random_layer(keras.layers.LSTM, 4, 5, rng)
-    tied.set_weights([np.concatenate([-w[..., :4], w], axis=-1) for w in coupled.get_weights()])
+    tied.set_weights(
+        [np.concatenate([-w[..., :4], w], axis=-1) for w in coupled.get_weights()]
+    )
     x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
     states = random_states(coupled, 3, rng)
     assert_close(run(coupled, x, states)[0], run(tied, x, states)[0], 1e-6)
@@ -237,7 +253,11 @@ def test_shut_depth_gate_is_a_plain_stack(rng):
     outputs, new_states = run(stack, x, states)
     for number, level in enumerate(stack.cell.levels):
         plain = random_layer(PeepholeLSTM, 4, x.shape[-1], rng)
-        plain.set_weights([weight.numpy() for weight in level.weights if "depth" not in weight.name][:6])
+        plain.set_weights(
+            [weight.numpy() for weight in level.weights if "depth" not in weight.name][
+                :6
+            ]
+        )
         own = slice(4 - 2 * number, 6 - 2 * number)  # from the top down
         x, plain_states = run(plain, x, states[own])
         for actual, expected in zip(new_states[own], plain_states):
@@ -262,9 +282,15 @@ def test_the_clock_survives_low_precision(dtype, start, rng):
     """Periods that bfloat16, which sticks at 256, and float16, at 2048, cannot count up to."""
     periods = (3, 257, 3001)
     layer = random_layer(ClockworkRNN, 3, 2, rng, periods=periods, dtype=dtype)
-    digits = [start % period // place % 256 for period in periods for place in layer.cell.digits]
+    digits = [
+        start % period // place % 256
+        for period in periods
+        for place in layer.cell.digits
+    ]
     h, x = rng.uniform(-1, 1, (1, 3)), rng.uniform(-1, 1, (1, 12, 2)).astype("float32")
-    outputs = layer(x, initial_state=[h.astype("float32"), np.array([digits], "float32")])[0]
+    outputs = layer(
+        x, initial_state=[h.astype("float32"), np.array([digits], "float32")]
+    )[0]
     outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))[0]
     for t in range(1, 12):
         ticks = [bool(changed) for changed in outputs[t] != outputs[t - 1]]

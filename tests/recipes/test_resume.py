@@ -25,15 +25,39 @@ from recipes.run_folder import Run, events_folder, find_runs, lock, reopen
 # In one process: one fork server, and one run of each scenario that was never stopped.
 pytestmark = pytest.mark.xdist_group("resume")
 
-TINY = ["--data", "sample", "--name", "run", "--units", "4", "--steps", "48", "--save-every", "3"]
+TINY = [
+    "--data",
+    "sample",
+    "--name",
+    "run",
+    "--units",
+    "4",
+    "--steps",
+    "48",
+    "--save-every",
+    "3",
+]
 IMDB = ["--words", "25", "--vocabulary", "200", "--embedding", "4", "--batch", "30"]
 SCENARIOS = {
     "mnist-classic": ["mnist", "--preset", "classic", "--batch", "100", *TINY],
     "mnist-weight-drop": ["mnist", "--cell", "weight-drop", *TINY],
-    "imdb-classic": ["imdb", "--preset", "classic", "--cell", "simple-rnn", *IMDB, *TINY],
+    "imdb-classic": [
+        "imdb",
+        "--preset",
+        "classic",
+        "--cell",
+        "simple-rnn",
+        *IMDB,
+        *TINY,
+    ],
     "imdb-modern": ["imdb", "--cell", "simple-rnn", *IMDB, *TINY],
 }
-KILLS = {"mnist-classic": 10, "mnist-weight-drop": 5, "imdb-classic": 4, "imdb-modern": 3}
+KILLS = {
+    "mnist-classic": 10,
+    "mnist-weight-drop": 5,
+    "imdb-classic": 4,
+    "imdb-modern": 3,
+}
 
 
 def read(folder):
@@ -47,9 +71,15 @@ def read(folder):
     metrics["config"].pop("runs")
     assert metrics.pop("fit_seconds") > 0
     with open(folder / "history.csv") as file:
-        history = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        history = [
+            {k: v for k, v in row.items() if k != "seconds"}
+            for row in csv.DictReader(file)
+        ]
     return {
-        "weights": [*model.get_weights(), *(variable.numpy() for variable in optimizer)],
+        "weights": [
+            *model.get_weights(),
+            *(variable.numpy() for variable in optimizer),
+        ],
         "metrics": metrics,
         "history": history,
     }
@@ -72,7 +102,9 @@ def start(scenario, folder, trap=None):
 
 def go_on(scenario, folder, trap=None):
     """Resume a scenario."""
-    return Trainer("resume", ["--run", run_folder(scenario, folder)], folder / "log", trap)
+    return Trainer(
+        "resume", ["--run", run_folder(scenario, folder)], folder / "log", trap
+    )
 
 
 def run_folder(scenario, folder):
@@ -91,7 +123,11 @@ def make_run(**choices):
 
 def minibatch_lines(folder):
     """Return what the article's program reports, by step."""
-    lines = [line for line in (folder / "log").read_text().splitlines() if line.startswith("Iter ")]
+    lines = [
+        line
+        for line in (folder / "log").read_text().splitlines()
+        if line.startswith("Iter ")
+    ]
     return {tuple(line.split(": ", 1)) for line in lines}
 
 
@@ -134,7 +170,9 @@ def kill_again_and_again(scenario, folder, kills, expected):
             time.sleep(rng.uniform(0, 2))
         if how == "saving":  # anywhere in the first interval after one that was saved
             before = modified(run / "checkpoint.npz")
-            trainer.wait_for(lambda before=before: modified(run / "checkpoint.npz") != before)
+            trainer.wait_for(
+                lambda before=before: modified(run / "checkpoint.npz") != before
+            )
             time.sleep(rng.uniform(0, 0.2))
         status = trainer.wait() if trap else trainer.kill()
         if status == 0:
@@ -157,7 +195,9 @@ def modified(path):
 def test_killed_at_random_moments(scenario, never_stopped, tmp_path):
     """22 kills over four programs."""
     assert sum(KILLS.values()) >= 20
-    kill_again_and_again(scenario, tmp_path, KILLS[scenario], read(never_stopped[scenario]))
+    kill_again_and_again(
+        scenario, tmp_path, KILLS[scenario], read(never_stopped[scenario])
+    )
     if scenario == "mnist-classic":
         lines = minibatch_lines(never_stopped.folder / scenario)
         assert len(lines) == 16
@@ -174,7 +214,9 @@ def stop_after_two_intervals(folder, scenario="mnist-weight-drop"):
 def test_ctrl_c(never_stopped, tmp_path):
     scenario = "mnist-weight-drop"
     run = run_folder(scenario, tmp_path)
-    trainer = start(scenario, tmp_path, ("interrupt soon", "checkpoint.npz", 2, "after"))
+    trainer = start(
+        scenario, tmp_path, ("interrupt soon", "checkpoint.npz", 2, "after")
+    )
     assert trainer.wait() == 130
     printed = (tmp_path / "log").read_text().splitlines()
     assert printed[-2:] == [
@@ -193,7 +235,9 @@ def test_a_full_disk(never_stopped, tmp_path):
     run = stop_after_two_intervals(tmp_path)
     for count in (1, 5):  # while going on; in the fourth interval after that
         kept = (run / "checkpoint.npz").read_bytes()
-        trainer = go_on(scenario, tmp_path, ("fill the disk", "history.csv", count, "after"))
+        trainer = go_on(
+            scenario, tmp_path, ("fill the disk", "history.csv", count, "after")
+        )
         assert trainer.wait() == 2
         line = trainer.errors().splitlines()[-1]
         assert line == (
@@ -215,22 +259,32 @@ def test_killed_while_the_report_is_written(when, never_stopped, tmp_path):
     assert (run / "checkpoint.npz").exists()
     assert go_on(scenario, tmp_path).wait() == 0
     last = (tmp_path / "log").read_text().splitlines()[-1]
-    assert (last == f"The run {run} is finished: there is nothing to do.") == (when == "after")
+    assert (last == f"The run {run} is finished: there is nothing to do.") == (
+        when == "after"
+    )
     assert_equal(read(run), read(never_stopped[scenario]))
 
 
 def test_a_finished_run_stays_as_it_is(never_stopped, capsys):
     run = never_stopped["mnist-weight-drop"]
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.iterdir()}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.iterdir()
+    }
     assert resume.main(["--run", str(run)]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"The run {run} is finished: there is nothing to do."]
-    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.iterdir()} == before
+    assert capsys.readouterr().out.splitlines() == [
+        f"The run {run} is finished: there is nothing to do."
+    ]
+    assert {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) for path in run.iterdir()
+    } == before
 
 
 def test_only_one_process_works_on_a_run(tmp_path, capsys):
     run = stop_after_two_intervals(tmp_path)
     before = modified(run / "checkpoint.npz")
-    trainer = go_on("mnist-weight-drop", tmp_path, ("stop", "checkpoint.npz", 1, "after"))
+    trainer = go_on(
+        "mnist-weight-drop", tmp_path, ("stop", "checkpoint.npz", 1, "after")
+    )
     trainer.wait_for(lambda: modified(run / "checkpoint.npz") != before)
     with pytest.raises(UserError, match="another process is working on"):
         resume.main(["--run", str(run)])
@@ -266,7 +320,13 @@ def test_runs_started_at_the_same_moment(tmp_path):
 def test_folders_that_killed_runs_left_are_removed(tmp_path):
     """Those that are old and that nobody has locked; the others may take their names yet."""
     parent = tmp_path / "mnist"
-    for name, age in (("old", 2), ("empty", 2), ("locked", 2), ("young", 0.9), ("future", -2)):
+    for name, age in (
+        ("old", 2),
+        ("empty", 2),
+        ("locked", 2),
+        ("young", 0.9),
+        ("future", -2),
+    ):
         folder = parent / f".new-{name}"
         folder.mkdir(parents=True)
         if name != "empty":
@@ -328,7 +388,12 @@ def test_runs_that_cannot_go_on(tmp_path, monkeypatch):
     refused("is not a run that can go on: it has no config.json", tmp_path)
 
     checkpoint = (run / "checkpoint.npz").read_bytes()
-    for damaged in (bytes(100), b"", checkpoint[:-100], checkpoint[: len(checkpoint) // 2]):
+    for damaged in (
+        bytes(100),
+        b"",
+        checkpoint[:-100],
+        checkpoint[: len(checkpoint) // 2],
+    ):
         (run / "checkpoint.npz").write_bytes(damaged)
         refused("checkpoint.npz is damaged: this run cannot go on")
     damage(run / "checkpoint.npz", "no checkpoint")
@@ -359,18 +424,23 @@ def test_runs_that_cannot_go_on(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cell", ["depth-gated", "weight-drop", "lstm"])
 def test_dropout_goes_on_with_the_same_seeds(cell, tmp_path):
     """Also those of a cell's levels and of dropped weights, which a saved model does not hold."""
-    rates = {"weight-drop": {"dropout": 0.3}}.get(cell, {"dropout": 0.3, "recurrent_dropout": 0.3})
+    rates = {"weight-drop": {"dropout": 0.3}}.get(
+        cell, {"dropout": 0.3, "recurrent_dropout": 0.3}
+    )
 
     def make():
         inputs = keras.Input((3, 2))
-        outputs = training.RECURRENT[cell](3, **rates)(inputs)
+        outputs = training.LAYERS[cell](3, **rates)(inputs)
         model = keras.Model(inputs, keras.layers.Dense(1)(outputs))
         model.compile("adam", "mse", run_eagerly=True)
         return model
 
     def train(model):
         model.reset_metrics()
-        return [float(model.train_on_batch(np.ones((4, 3, 2)), np.ones((4, 1)))) for _ in range(3)]
+        return [
+            float(model.train_on_batch(np.ones((4, 3, 2)), np.ones((4, 1))))
+            for _ in range(3)
+        ]
 
     first, second = make(), make()
     train(first)
@@ -387,21 +457,49 @@ def test_batches_begin_anywhere(first):
     def change(inputs, seed):
         return inputs + tf.cast(seed[1], "float64") / 100
 
-    whole = list(training.make_batches(data, config, change).take(30).as_numpy_iterator())
-    part = training.make_batches(data, config, change, first).take(30 - first).as_numpy_iterator()
+    whole = list(
+        training.make_batches(data, config, change).take(30).as_numpy_iterator()
+    )
+    part = (
+        training.make_batches(data, config, change, first)
+        .take(30 - first)
+        .as_numpy_iterator()
+    )
     for expected, got in zip(whole[first:], part, strict=True):
         np.testing.assert_array_equal(expected, got)
 
 
 def test_logdir(tmp_path):
-    arguments = ["--data", "sample", "--units", "4", "--steps", "4", "--save-every", "2"]
-    mnist.main([*arguments, "--runs", str(tmp_path / "runs"), "--logdir", str(tmp_path / "logs")])
+    arguments = [
+        "--data",
+        "sample",
+        "--units",
+        "4",
+        "--steps",
+        "4",
+        "--save-every",
+        "2",
+    ]
+    mnist.main(
+        [
+            *arguments,
+            "--runs",
+            str(tmp_path / "runs"),
+            "--logdir",
+            str(tmp_path / "logs"),
+        ]
+    )
     (path,) = (tmp_path / "logs" / "mnist" / "lstm-modern-1").iterdir()
     assert ".tfevents." in path.name
     events = [
-        tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(str(path))
+        tf.compat.v1.Event.FromString(record.numpy())
+        for record in tf.data.TFRecordDataset(str(path))
     ]
-    found = {(event.step, value.tag): value for event in events for value in event.summary.value}
+    found = {
+        (event.step, value.tag): value
+        for event in events
+        for value in event.summary.value
+    }
     names = ["accuracy", "loss", "val_accuracy", "val_loss"]
     assert sorted(found) == [(step, name) for step in (2, 4) for name in names]
     with open(tmp_path / "runs" / "mnist" / "lstm-modern-1" / "history.csv") as file:
@@ -413,26 +511,42 @@ def test_logdir(tmp_path):
 
 def test_runs_elsewhere_with_the_same_logdir(tmp_path):
     """Each has events of its own: the name must be free in both folders."""
-    (one, two, three), logs = [str(tmp_path / name) for name in "abc"], str(tmp_path / "logs")
-    names = [make_run(runs=runs, logdir=logs).folder.name for runs in (one, one, two, two)]
-    assert names == ["lstm-modern-1"] + [f"lstm-modern-1-{number}" for number in (2, 3, 4)]
+    (one, two, three), logs = (
+        [str(tmp_path / name) for name in "abc"],
+        str(tmp_path / "logs"),
+    )
+    names = [
+        make_run(runs=runs, logdir=logs).folder.name for runs in (one, one, two, two)
+    ]
+    assert names == ["lstm-modern-1"] + [
+        f"lstm-modern-1-{number}" for number in (2, 3, 4)
+    ]
     make_run(runs=one, logdir=logs, name="mine")
-    with pytest.raises(UserError, match=r"logs/mnist/mine exists: choose another --name"):
+    with pytest.raises(
+        UserError, match=r"logs/mnist/mine exists: choose another --name"
+    ):
         make_run(runs=two, logdir=logs, name="mine")
     assert "mine" not in {path.name for path in (tmp_path / "b" / "mnist").iterdir()}
     make_run(runs=two, name="other")
     with pytest.raises(UserError, match=r"b/mnist/other exists: choose another --name"):
         make_run(runs=two, logdir=logs, name="other")
-    make_run(runs=one, logdir=logs, name="other")  # the refused run has reserved nothing
+    make_run(
+        runs=one, logdir=logs, name="other"
+    )  # the refused run has reserved nothing
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot create .*file/mnist/.*: Not a directory"):
+    with pytest.raises(
+        UserError, match="cannot create .*file/mnist/.*: Not a directory"
+    ):
         make_run(runs=three, logdir=str(tmp_path / "file"))
     assert not list((tmp_path / "c" / "mnist").iterdir())
 
 
 def test_events_in_the_run_s_own_folder(tmp_path):
     for name in ("lstm-modern-1", "lstm-modern-1-2"):
-        assert make_run(runs=str(tmp_path), logdir=str(tmp_path)).folder == tmp_path / "mnist" / name
+        assert (
+            make_run(runs=str(tmp_path), logdir=str(tmp_path)).folder
+            == tmp_path / "mnist" / name
+        )
 
 
 def test_logdir_stays_where_it_was(tmp_path, monkeypatch):
@@ -443,7 +557,10 @@ def test_logdir_stays_where_it_was(tmp_path, monkeypatch):
     for name in (folder, pathlib.Path(".")):
         stopped = reopen(name, resume.CONFIGS)
         stopped.lock.close()
-        assert events_folder(stopped.config, stopped.folder) == tmp_path / "logs" / "mnist" / folder.name
+        assert (
+            events_folder(stopped.config, stopped.folder)
+            == tmp_path / "logs" / "mnist" / folder.name
+        )
 
 
 def test_table_of_runs(tmp_path, capsys):
@@ -453,8 +570,15 @@ def test_table_of_runs(tmp_path, capsys):
     def add(recipe, name, accuracy, seconds=90, **changes):
         folder = tmp_path / recipe / name
         folder.mkdir(parents=True)
-        metrics = {"data": "full", "cell": "lstm", "preset": "modern", "test_accuracy": accuracy}
-        (folder / "metrics.json").write_text(json.dumps({**metrics, "fit_seconds": seconds, **changes}))
+        metrics = {
+            "data": "full",
+            "cell": "lstm",
+            "preset": "modern",
+            "test_accuracy": accuracy,
+        }
+        (folder / "metrics.json").write_text(
+            json.dumps({**metrics, "fit_seconds": seconds, **changes})
+        )
         return folder
 
     add("mnist", "good", 0.99, 754)
@@ -489,7 +613,9 @@ def test_these_tests_share_one_process(request):
 
 def test_ctrl_c_twice(tmp_path):
     scenario = "mnist-classic"
-    trainer = start(scenario, tmp_path, ("interrupt twice", "checkpoint.npz", 1, "after"))
+    trainer = start(
+        scenario, tmp_path, ("interrupt twice", "checkpoint.npz", 1, "after")
+    )
     assert trainer.wait() == -signal.SIGINT
     assert "Traceback" not in trainer.errors()
     assert (run_folder(scenario, tmp_path) / "checkpoint.npz").exists()

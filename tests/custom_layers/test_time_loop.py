@@ -25,7 +25,11 @@ LAYERS = {
 def calls(monkeypatch):
     """Count how often the loop of our own is built."""
     counted, inner_loop = [], time_loop.inner_loop
-    monkeypatch.setattr(time_loop, "inner_loop", lambda *a, **k: counted.append(1) or inner_loop(*a, **k))
+    monkeypatch.setattr(
+        time_loop,
+        "inner_loop",
+        lambda *a, **k: counted.append(1) or inner_loop(*a, **k),
+    )
     return counted
 
 
@@ -38,7 +42,9 @@ def pair(layer_class, cell_options=None, batch=BATCH, **options):
     reference = keras.layers.RNN(cell, **options)
     for each in (layer, reference):
         each.build((batch, TIME, FEATURES))
-    reference.set_weights([rng.normal(size=weight.shape) for weight in reference.get_weights()])
+    reference.set_weights(
+        [rng.normal(size=weight.shape) for weight in reference.get_weights()]
+    )
     layer.set_weights(reference.get_weights())
     return layer, reference
 
@@ -48,17 +54,29 @@ def data(batch=BATCH):
     rng = np.random.default_rng(2)
     mask = rng.random((batch, TIME)) < 0.6
     mask[0] = False
-    return rng.normal(size=(batch, TIME, FEATURES)), mask, rng.normal(size=(2, batch, UNITS))
+    return (
+        rng.normal(size=(batch, TIME, FEATURES)),
+        mask,
+        rng.normal(size=(2, batch, UNITS)),
+    )
 
 
 def values_and_gradients(layer, x, states, mask=None):
     """Return a layer's results in training, and the gradients of inputs, states and weights."""
-    x, states = tf.convert_to_tensor(x), [tf.convert_to_tensor(state) for state in tf.unstack(states)]
+    x, states = (
+        tf.convert_to_tensor(x),
+        [tf.convert_to_tensor(state) for state in tf.unstack(states)],
+    )
     with tf.GradientTape() as tape:
         tape.watch([x, *states])
-        results = tf.nest.flatten(layer(x, initial_state=states, mask=mask, training=True))
+        results = tf.nest.flatten(
+            layer(x, initial_state=states, mask=mask, training=True)
+        )
         weights = [tf.range(1, tf.size(each) + 1) for each in results]
-        weights = [tf.sin(tf.reshape(tf.cast(w, x.dtype), tf.shape(r))) for w, r in zip(weights, results)]
+        weights = [
+            tf.sin(tf.reshape(tf.cast(w, x.dtype), tf.shape(r)))
+            for w, r in zip(weights, results)
+        ]
         loss = tf.add_n([tf.reduce_sum(w * r) for w, r in zip(weights, results)])
     sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
     return results, tape.gradient(loss, sources)
@@ -88,7 +106,10 @@ def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, cal
     x, mask, states = data()
     mask = mask if masked else None
     compute = tf.function(values_and_gradients, jit_compile=False)
-    assert_equal(compute(layer, x, states, mask), values_and_gradients(reference, x, states, mask))
+    assert_equal(
+        compute(layer, x, states, mask),
+        values_and_gradients(reference, x, states, mask),
+    )
     assert len(calls) == 1
 
 
@@ -105,13 +126,17 @@ def test_values_and_gradients_are_those_of_keras_loop(name, options, masked, cal
 )
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
 def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
-    layer, reference = pair(LAYERS[name][0], {**dropouts, "use_bias": use_bias}, return_sequences=True)
+    layer, reference = pair(
+        LAYERS[name][0], {**dropouts, "use_bias": use_bias}, return_sequences=True
+    )
     x, mask, states = data()
     mask = mask if masked else None
     compute = tf.function(values_and_gradients, jit_compile=False)
     ours = compute(layer, x, states, mask)
     assert_equal(ours, values_and_gradients(reference, x, states, mask))
-    without, _ = values_and_gradients(pair(LAYERS[name][0], {"use_bias": use_bias})[0], x, states, mask)
+    without, _ = values_and_gradients(
+        pair(LAYERS[name][0], {"use_bias": use_bias})[0], x, states, mask
+    )
     assert not np.allclose(ours[0][0][:, -1], without[0])
     assert len(calls) == 1
 
@@ -121,7 +146,10 @@ def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
 def test_batch_and_time_of_unknown_size(name, batch, calls):
     layer, reference = pair(LAYERS[name][0], batch=None, return_sequences=True)
     x, mask, states = data(batch)
-    some = tf.TensorSpec((None, None, FEATURES), tf.float64), tf.TensorSpec((None, None), tf.bool)
+    some = (
+        tf.TensorSpec((None, None, FEATURES), tf.float64),
+        tf.TensorSpec((None, None), tf.bool),
+    )
     compute = tf.function(
         lambda x, mask: values_and_gradients(layer, x, states, mask),
         input_signature=some,
@@ -136,19 +164,27 @@ def test_batch_and_time_of_unknown_size(name, batch, calls):
 def test_a_cell_in_keras_loop_in_a_graph(name, dropouts, calls):
     """Its products with U have a gradient of ours."""
     (_, in_graph), (_, eager) = (
-        pair(LAYERS[name][0], dropouts, return_sequences=True, return_state=True) for _ in "12"
+        pair(LAYERS[name][0], dropouts, return_sequences=True, return_state=True)
+        for _ in "12"
     )
     x, mask, states = data()
     compute = tf.function(values_and_gradients, jit_compile=False)
-    assert_equal(compute(in_graph, x, states, mask), values_and_gradients(eager, x, states, mask))
+    assert_equal(
+        compute(in_graph, x, states, mask), values_and_gradients(eager, x, states, mask)
+    )
     assert not calls
 
 
 def test_a_batch_in_halves(calls):
-    layer, reference = pair(PeepholeLSTM, batch=33, return_sequences=True, return_state=True)
+    layer, reference = pair(
+        PeepholeLSTM, batch=33, return_sequences=True, return_state=True
+    )
     x, mask, states = data(33)
     compute = tf.function(values_and_gradients, jit_compile=False)
-    assert_equal(compute(layer, x, states, mask), values_and_gradients(reference, x, states, mask))
+    assert_equal(
+        compute(layer, x, states, mask),
+        values_and_gradients(reference, x, states, mask),
+    )
     assert len(calls) == 2
 
 
@@ -160,7 +196,9 @@ def assert_slope_is_the_gradient(layer, x, states):
     @tf.function(jit_compile=False)
     def compute():
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(x, initial_state=tf.unstack(states), training=True))
+            loss = tf.reduce_sum(
+                layer(x, initial_state=tf.unstack(states), training=True)
+            )
         return loss, tape.gradient(loss, layer.cell.bias.value)
 
     def loss_at(changed):
@@ -169,7 +207,10 @@ def assert_slope_is_the_gradient(layer, x, states):
         return compute()
 
     start = seed.numpy()
-    slope = [(loss_at(bias + d)[0] - loss_at(bias - d)[0]) / 2 / step for d in np.eye(len(bias)) * step]
+    slope = [
+        (loss_at(bias + d)[0] - loss_at(bias - d)[0]) / 2 / step
+        for d in np.eye(len(bias)) * step
+    ]
     np.testing.assert_allclose(loss_at(bias)[1], slope, rtol=1e-6, atol=1e-8)
 
 
@@ -182,14 +223,20 @@ def test_halves_with_dropout(tied_dropout, calls):
     outputs = tf.function(lambda x: layer(x, training=True), jit_compile=False)(
         np.repeat(x[:1], 40, axis=0)
     )
-    assert len({tuple(row) for row in outputs.numpy()}) > 20  # the halves share no masks
+    assert (
+        len({tuple(row) for row in outputs.numpy()}) > 20
+    )  # the halves share no masks
 
 
 def test_xla(calls):
     layer, reference = pair(PeepholeLSTM, return_sequences=True)
     x, mask, states = data()
     compute = tf.function(values_and_gradients, jit_compile=True)
-    assert_equal(compute(layer, x, states, mask), values_and_gradients(reference, x, states, mask), 1e-8)
+    assert_equal(
+        compute(layer, x, states, mask),
+        values_and_gradients(reference, x, states, mask),
+        1e-8,
+    )
     assert len(calls) == 1
 
 
@@ -200,14 +247,21 @@ def test_second_derivative(calls):
             outer.watch(x)
             with tf.GradientTape() as inner:
                 inner.watch(x)
-                loss = tf.reduce_sum(tf.sin(layer(x, initial_state=tf.unstack(states), training=True)))
+                loss = tf.reduce_sum(
+                    tf.sin(layer(x, initial_state=tf.unstack(states), training=True))
+                )
             slope = inner.gradient(loss, x)
             length = tf.reduce_sum(slope**2)
-        return outer.gradient(length, [x, *(weight.value for weight in layer.trainable_weights)])
+        return outer.gradient(
+            length, [x, *(weight.value for weight in layer.trainable_weights)]
+        )
 
     layer, reference = pair(PeepholeLSTM)
     x, _, states = data()
-    compute, exact = tf.function(curvature, jit_compile=False), curvature(reference, x, states)
+    compute, exact = (
+        tf.function(curvature, jit_compile=False),
+        curvature(reference, x, states),
+    )
     assert_equal(compute(layer, x, states), exact)
     assert_equal(compute(reference, x, states), exact)
     assert len(calls) == 1
@@ -222,13 +276,17 @@ def test_half_precision(calls):
     exact.set_weights(layer.get_weights())
     compute = tf.function(values_and_gradients, jit_compile=False)
     (ours,), gradients = compute(layer, x.astype("float16"), states.astype("float16"))
-    (theirs,), true_gradients = compute(exact, x.astype("float32"), states.astype("float32"))
+    (theirs,), true_gradients = compute(
+        exact, x.astype("float32"), states.astype("float32")
+    )
     assert len(calls) == 2
     assert ours.dtype == tf.float16
     np.testing.assert_allclose(ours, theirs, atol=0.01)
     for mine, other in zip(gradients[3:], true_gradients[3:]):
         assert mine.dtype == tf.float32
-        np.testing.assert_allclose(mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other))))
+        np.testing.assert_allclose(
+            mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other)))
+        )
 
 
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
@@ -237,7 +295,9 @@ def test_integers_are_read_as_numbers(layer_class, calls):
     x = np.random.default_rng(1).integers(0, 9, (4, TIME, FEATURES)).astype("uint8")
     layer.build(x.shape)
     train = tf.function(lambda x: layer(x, training=True), jit_compile=False)
-    np.testing.assert_allclose(train(x), layer(x.astype("float32")), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        train(x), layer(x.astype("float32")), rtol=1e-5, atol=1e-6
+    )
     assert len(calls) == 1
 
 
@@ -269,7 +329,12 @@ class ZoneoutCell(PeepholeLSTMCell):
 
     def step(self, z, states):
         values = super().step(z, states)
-        kept = keras.random.uniform(values["c"].shape, dtype="float64", seed=self.seed_generator) < 0.5
+        kept = (
+            keras.random.uniform(
+                values["c"].shape, dtype="float64", seed=self.seed_generator
+            )
+            < 0.5
+        )
         return {**values, "c": tf.where(kept, states[1], values["c"])}
 
 
@@ -280,7 +345,9 @@ class ScaledCell(PeepholeLSTMCell):
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.scale = self.add_weight(shape=(self.units,), name="scale", initializer="ones")
+        self.scale = self.add_weight(
+            shape=(self.units,), name="scale", initializer="ones"
+        )
 
     def step(self, z, states):
         return super().step({**z, "c": z["c"] * self.scale}, states)
@@ -292,7 +359,10 @@ class DoubledCell(PeepholeLSTMCell):
     pure_step = True
 
     def preactivation(self, inputs, h, training=False):
-        return {name: 2 * z for name, z in super().preactivation(inputs, h, training).items()}
+        return {
+            name: 2 * z
+            for name, z in super().preactivation(inputs, h, training).items()
+        }
 
 
 @pytest.mark.parametrize("cell_class", [ZoneoutCell, ScaledCell, DoubledCell])
@@ -310,7 +380,9 @@ def test_a_random_activation_trains_in_keras_loop(calls):
     generator = keras.random.SeedGenerator(1)
 
     def noisy_tanh(z):
-        return keras.ops.tanh(z) * keras.random.uniform(z.shape, dtype="float64", seed=generator)
+        return keras.ops.tanh(z) * keras.random.uniform(
+            z.shape, dtype="float64", seed=generator
+        )
 
     layer = PeepholeLSTM(UNITS, activation=noisy_tanh, dtype="float64", seed=1)
     layer.cell.seed_generator = generator
@@ -339,7 +411,9 @@ def test_after_an_error_nothing_stays_laid_out(monkeypatch):
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
 def test_fit_and_predict_trace_once_for_each_shape(layer_class, monkeypatch):
     """70 sequences in batches of 32 are batches of two sizes: 32 and 6."""
-    model = keras.Sequential([keras.Input((TIME, FEATURES)), layer_class(4), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((TIME, FEATURES)), layer_class(4), keras.layers.Dense(1)]
+    )
     model.compile("adam", "mse", metrics=["mae"], jit_compile=False)
     sizes, inner_loop = [], layer_class.inner_loop
 
@@ -355,8 +429,13 @@ def test_fit_and_predict_trace_once_for_each_shape(layer_class, monkeypatch):
         act()
         return list(sizes)
 
-    create_variables(model, x[:, 0, :1])  # else TensorFlow traces the training step twice
+    create_variables(
+        model, x[:, 0, :1]
+    )  # else TensorFlow traces the training step twice
     assert traced(lambda: model.fit(x, x[:, 0, :1], batch_size=32, verbose=0)) == [None]
-    assert traced(lambda: model.fit(x, x[:, 0, :1], batch_size=32, epochs=2, verbose=0)) == []
+    assert (
+        traced(lambda: model.fit(x, x[:, 0, :1], batch_size=32, epochs=2, verbose=0))
+        == []
+    )
     assert traced(lambda: model.predict(x, batch_size=32, verbose=0)) == [32, None]
     assert traced(lambda: model.predict(x, batch_size=32, verbose=0)) == []

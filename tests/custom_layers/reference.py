@@ -77,7 +77,9 @@ def gru(x, states, weights):
     count = 3
     W_z, W_r, W_h = np.split(weights["kernel"], count, axis=1)
     U_z, U_r, U_h = np.split(weights["recurrent_kernel"], count, axis=1)
-    (b_z, b_r, b_h), (b_uz, b_ur, b_uh) = (np.split(row, count) for row in weights["bias"])
+    (b_z, b_r, b_h), (b_uz, b_ur, b_uh) = (
+        np.split(row, count) for row in weights["bias"]
+    )
     outputs = []
     for t in range(x.shape[1]):
         x_t = x[:, t]
@@ -106,6 +108,20 @@ def gru_cho(x, states, weights):
     return np.stack(outputs, axis=1), [h]
 
 
+def simple_rnn(x, states, weights):
+    """Elman 1990: no gates."""
+    (h,) = states
+    outputs = []
+    for t in range(x.shape[1]):
+        h = np.tanh(
+            x[:, t] @ weights["kernel"]
+            + h @ weights["recurrent_kernel"]
+            + weights["bias"]
+        )
+        outputs.append(h)
+    return np.stack(outputs, axis=1), [h]
+
+
 def depth_gated(x, states, weights, depth=2):
     """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the level below.
 
@@ -127,13 +143,19 @@ def depth_gated(x, states, weights, depth=2):
             if level > 0:
                 c_below = c_of[level - 1]  # of this step already
                 linear = below @ own["depth_kernel"] + own["depth_bias"]
-                gate = sigmoid(linear + own["depth_peephole"] * c + own["depth_below"] * c_below)
+                gate = sigmoid(
+                    linear + own["depth_peephole"] * c + own["depth_below"] * c_below
+                )
                 new_c = new_c + gate * c_below
             h = sigmoid(z["o"] + own["peephole_o"] * new_c) * np.tanh(new_c)
             h_of[level], c_of[level] = h, new_c
             below = h
         outputs.append(h)
-    final = [state for level in reversed(range(depth)) for state in (h_of[level], c_of[level])]
+    final = [
+        state
+        for level in reversed(range(depth))
+        for state in (h_of[level], c_of[level])
+    ]
     return np.stack(outputs, axis=1), final
 
 
@@ -172,7 +194,9 @@ REFERENCES = {
     "peephole": peephole,
     "coupled": coupled,
     "gru": gru,
+    "gru-cho": gru_cho,
     "depth-gated": depth_gated,
     "clockwork": clockwork,
     "weight-drop": lstm,
+    "simple-rnn": simple_rnn,
 }

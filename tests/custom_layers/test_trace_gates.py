@@ -3,14 +3,22 @@
 import keras
 import numpy as np
 import pytest
-from cells import VARIANTS, assert_close, random_layer, random_states, run, weights_by_name
+from cells import (
+    VARIANTS,
+    assert_close,
+    random_layer,
+    random_states,
+    run,
+    weights_by_name,
+)
 from reference import by_gate, sigmoid
 
-from custom_layers import CELLS, ClockworkRNN, CoupledLSTM, DepthGatedLSTM, trace_gates
+from custom_layers import LAYERS, ClockworkRNN, CoupledLSTM, DepthGatedLSTM, trace_gates
 
 UNITS, FEATURES, BATCH, TIME = 4, 5, 3, 10
-LAYERS = {key: (CELLS[name], arguments) for key, (name, arguments, _) in VARIANTS.items()}
-LAYERS["simple-rnn"] = (keras.layers.SimpleRNN, {})
+TRACED = {
+    key: (LAYERS[name], arguments) for key, (name, arguments, _) in VARIANTS.items()
+}
 GATES = {
     "lstm": "i f o",
     "peephole": "i f o",
@@ -33,15 +41,20 @@ def x(rng):
     return rng.uniform(-1, 1, (BATCH, TIME, FEATURES)).astype("float32")
 
 
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(params=TRACED)
 def make(request):
-    layer_class, arguments = LAYERS[request.param]
-    return lambda rng, **more: random_layer(layer_class, UNITS, FEATURES, rng, **arguments, **more)
+    layer_class, arguments = TRACED[request.param]
+    return lambda rng, **more: random_layer(
+        layer_class, UNITS, FEATURES, rng, **arguments, **more
+    )
 
 
 def test_h_and_c_are_the_layer_s(make, rng, x):
     layer = make(rng)
-    for states in (None, random_states(layer, BATCH, rng) if "simple" not in layer.name else None):
+    for states in (
+        None,
+        random_states(layer, BATCH, rng) if "simple" not in layer.name else None,
+    ):
         outputs, new_states = run(layer, x, states)
         traces = trace_gates(layer, x, initial_state=states)
         assert {values.shape for values in traces.values()} == {(BATCH, TIME, UNITS)}
@@ -58,7 +71,11 @@ def test_masked_steps_hold_states_and_have_no_gates(make, rng, x):
     mask[2, :3] = False
     outputs, states = run(layer, x, mask=mask)
     traces = trace_gates(layer, x, mask=mask)
-    assert_close(np.where(mask[..., None], traces["h"], 0), np.where(mask[..., None], outputs, 0), 1e-6)
+    assert_close(
+        np.where(mask[..., None], traces["h"], 0),
+        np.where(mask[..., None], outputs, 0),
+        1e-6,
+    )
     assert_close(traces["h"][:, -1], states[0], 1e-6)
     np.testing.assert_array_equal(traces["h"][1, 3], traces["h"][1, 1])
     assert not traces["h"][2, :3].any()
@@ -75,15 +92,19 @@ def test_go_backwards(make, rng, x):
     traces = trace_gates(layer, x, mask=mask)
     outputs = run(layer, x, mask=mask)[0]
     assert_close(traces["h"][:, -1], outputs[:, -1], 1e-6)
-    (candidate, *_) = (values for name, values in traces.items() if name.startswith("candidate"))
+    (candidate, *_) = (
+        values for name, values in traces.items() if name.startswith("candidate")
+    )
     assert np.isnan(candidate[1, :5]).all() and not np.isnan(candidate[1, 5:]).any()
     assert_close(trace_gates(layer, x)["h"], run(layer, x)[0], 1e-6)
 
 
 @pytest.mark.parametrize("name", GATES)
 def test_names(name, rng, x):
-    layer_class, arguments = LAYERS[name]
-    traces = trace_gates(random_layer(layer_class, UNITS, FEATURES, rng, **arguments), x)
+    layer_class, arguments = TRACED[name]
+    traces = trace_gates(
+        random_layer(layer_class, UNITS, FEATURES, rng, **arguments), x
+    )
     found = {key for key in traces if key.split("_")[0] not in ("candidate", "c", "h")}
     assert found == set(GATES[name].split())
     assert {"h"} <= traces.keys()
@@ -96,7 +117,7 @@ def test_names(name, rng, x):
 @pytest.mark.parametrize("name", ["lstm", "weight-drop", "peephole-none"])
 def test_gates_of_an_lstm(name, rng, x):
     """The formulas of Gers et al. 2000, from the traced h."""
-    layer_class, arguments = LAYERS[name]
+    layer_class, arguments = TRACED[name]
     layer = random_layer(layer_class, UNITS, FEATURES, rng, **arguments)
     traces = trace_gates(layer, x)
     W, U, b = by_gate(weights_by_name(layer), "ifco")
@@ -110,7 +131,9 @@ def test_gates_of_an_lstm(name, rng, x):
 
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_gates_of_a_gru(reset_after, rng, x):
-    layer = random_layer(keras.layers.GRU, UNITS, FEATURES, rng, reset_after=reset_after)
+    layer = random_layer(
+        keras.layers.GRU, UNITS, FEATURES, rng, reset_after=reset_after
+    )
     traces = trace_gates(layer, x)
     weights = weights_by_name(layer)
     W, U, _ = by_gate(weights | {"bias": np.zeros(3)}, "zrh")
@@ -121,7 +144,12 @@ def test_gates_of_a_gru(reset_after, rng, x):
 
 
 def test_without_bias_and_with_other_activations(rng, x):
-    for layer_class in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, CoupledLSTM):
+    for layer_class in (
+        keras.layers.LSTM,
+        keras.layers.GRU,
+        keras.layers.SimpleRNN,
+        CoupledLSTM,
+    ):
         if layer_class is keras.layers.GRU and keras.backend.backend() == "jax":
             continue  # with JAX's float64 on, Keras's own GRU fails without a bias
         options = {"use_bias": False, "activation": "softsign"}
@@ -153,7 +181,9 @@ def test_stateful_starts_from_its_states_and_keeps_them(rng, x):
 
 
 def test_half_precision(rng, x):
-    layer = random_layer(keras.layers.LSTM, UNITS, FEATURES, rng, dtype="mixed_bfloat16")
+    layer = random_layer(
+        keras.layers.LSTM, UNITS, FEATURES, rng, dtype="mixed_bfloat16"
+    )
     traces = trace_gates(layer, x)
     assert {values.dtype for values in traces.values()} == {np.dtype("float32")}
     outputs = keras.ops.convert_to_numpy(keras.ops.cast(layer(x)[0], "float32"))
@@ -169,19 +199,31 @@ def test_cell_in_keras_rnn_and_unbuilt(x):
 @pytest.mark.parametrize(
     ("layer", "arguments", "message"),
     [
-        (keras.layers.Dense(4), {}, "layer must be a recurrent layer of custom_layers, .* got Dense"),
+        (
+            keras.layers.Dense(4),
+            {},
+            "layer must be a recurrent layer of custom_layers, .* got Dense",
+        ),
         (
             keras.layers.Bidirectional(keras.layers.LSTM(4)),
             {},
             "got Bidirectional; trace its forward_layer and its backward_layer",
         ),
-        (keras.layers.RNN([keras.layers.LSTMCell(4)] * 2), {}, "got RNN of StackedRNNCells"),
+        (
+            keras.layers.RNN([keras.layers.LSTMCell(4)] * 2),
+            {},
+            "got RNN of StackedRNNCells",
+        ),
         (
             keras.layers.LSTM(4),
             {"sequences": np.ones((2, 3))},
             r"sequences must have shape \(batch, time",
         ),
-        (keras.layers.LSTM(4), {"mask": np.ones((3, 9))}, r"mask must have shape \(3, 10\), .* \(3, 9\)"),
+        (
+            keras.layers.LSTM(4),
+            {"mask": np.ones((3, 9))},
+            r"mask must have shape \(3, 10\), .* \(3, 9\)",
+        ),
         (
             keras.layers.LSTM(4),
             {"initial_state": [np.ones((3, 4))]},

@@ -57,11 +57,17 @@ def test_only_word_order_tells_sample_reviews_apart():
     words.adapt(tf.constant(texts))
     embedding = keras.layers.Embedding(200, 32, mask_zero=True)
     lstm = keras.layers.LSTM(32)
-    model = keras.Sequential([embedding, lstm, keras.layers.Dense(1, activation="sigmoid")])
+    model = keras.Sequential(
+        [embedding, lstm, keras.layers.Dense(1, activation="sigmoid")]
+    )
     optimizer = keras.optimizers.Adam(1e-2)
-    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False)
+    model.compile(
+        optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False
+    )
     model.fit(words(tf.constant(texts)), labels, batch_size=64, epochs=4, verbose=0)
-    accuracy = model.evaluate(words(tf.constant(test_texts)), test_labels, batch_size=500, verbose=0)[1]
+    accuracy = model.evaluate(
+        words(tf.constant(test_texts)), test_labels, batch_size=500, verbose=0
+    )[1]
     assert accuracy > 0.95
 
 
@@ -95,7 +101,9 @@ def test_damaged_description_is_a_clear_error(no_network):
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{ broken")
     (folder / "features.json").write_text("{}")
-    with pytest.raises(UserError, match="mnist in .* is damaged .*delete that folder") as raised:
+    with pytest.raises(
+        UserError, match="mnist in .* is damaged .*delete that folder"
+    ) as raised:
         datasets.load_mnist("auto")
     assert "\n" not in str(raised.value)
 
@@ -120,7 +128,9 @@ def test_truncated_file_is_a_clear_error():
             None, None, f"{operation} truncated record at 1234 [Op:X] name:\nmore lines"
         )
 
-    with pytest.raises(UserError, match="somewhere.* is damaged .truncated record at 1234.: delete"):
+    with pytest.raises(
+        UserError, match="somewhere.* is damaged .truncated record at 1234.: delete"
+    ):
         datasets.read("mnist", FakeBuilder(read))
 
 
@@ -178,9 +188,13 @@ def test_failed_download_is_one_line(monkeypatch, no_network):
     monkeypatch.setattr(datasets, "answers", lambda url: True)
     program = "import sys; sys.exit('first line\\nConnectionError: gone')"
     monkeypatch.setattr(datasets.sys, "executable", str(no_network / "python"))
-    (no_network / "python").write_text(f"#!/bin/sh\nexec python3 -c {json.dumps(program)}\n")
+    (no_network / "python").write_text(
+        f"#!/bin/sh\nexec python3 -c {json.dumps(program)}\n"
+    )
     (no_network / "python").chmod(0o755)
-    with pytest.raises(UserError, match="downloading mnist failed .ConnectionError: gone"):
+    with pytest.raises(
+        UserError, match="downloading mnist failed .ConnectionError: gone"
+    ):
         datasets.load_mnist("auto")
 
 
@@ -188,8 +202,12 @@ def test_after_a_download_the_copy_is_read_anew(monkeypatch, no_network):
     """The builder of before the download knows no splits."""
     builders = []
     monkeypatch.setattr(datasets, "answers", lambda url: True)
-    monkeypatch.setattr(datasets, "download", lambda name, builder: builders.append(builder))
-    monkeypatch.setattr(datasets, "read", lambda name, builder: builders.append(builder))
+    monkeypatch.setattr(
+        datasets, "download", lambda name, builder: builders.append(builder)
+    )
+    monkeypatch.setattr(
+        datasets, "read", lambda name, builder: builders.append(builder)
+    )
     datasets.load_mnist("auto")
     assert len(builders) == 2
     assert builders[0] is not builders[1]

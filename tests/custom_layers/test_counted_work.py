@@ -57,7 +57,9 @@ def test_peepholes_cost_elementwise_products_alone():
     plain, _ = operations_in_loops(PeepholeLSTM(4, peepholes=()))
     all_three, _ = operations_in_loops(PeepholeLSTM(4))
     assert all_three["MatMul"] == plain["MatMul"]
-    assert all_three["Mul"] - plain["Mul"] == 12  # three forward, three again and six backward
+    assert (
+        all_three["Mul"] - plain["Mul"] == 12
+    )  # three forward, three again and six backward
     assert not {"Sum", "Reshape", "BroadcastTo"} & set(all_three)
 
 
@@ -113,8 +115,17 @@ def test_dropout_by_gate_is_one_product_for_each_gate_and_moves_no_weights(layer
     counts, _ = operations_in_loops(layer_class(4, dropout=0.2, recurrent_dropout=0.2))
     gates = len(layer_class(4).cell.gates)
     assert counts["MatMul"] == 2 * gates  # forward and backward
-    assert not {"BatchMatMulV2", "Transpose", "Split", "ConcatV2", "Pack", "Unpack"} & set(counts)
-    lstm, _ = operations_in_loops(keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2))
+    assert not {
+        "BatchMatMulV2",
+        "Transpose",
+        "Split",
+        "ConcatV2",
+        "Pack",
+        "Unpack",
+    } & set(counts)
+    lstm, _ = operations_in_loops(
+        keras.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.2)
+    )
     assert work(counts) < 0.75 * work(lstm)
 
 

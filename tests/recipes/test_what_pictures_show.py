@@ -9,9 +9,8 @@ import tensorflow as tf
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from custom_layers import trace_gates
+from custom_layers import LAYERS, trace_gates
 from recipes import imdb, mnist, pictures
-from recipes.training import RECURRENT
 
 
 @pytest.fixture
@@ -69,7 +68,9 @@ def test_curves(tmp_path, figures):
         shown = lines(axes)
         assert legend(axes) == list(shown) == ["train", "validation", "kept: epoch 2"]
         np.testing.assert_array_equal(shown["train"], [[10, 20, 30, 35], train])
-        np.testing.assert_array_equal(shown["validation"], [[10, 20, 30, 35], validation])
+        np.testing.assert_array_equal(
+            shown["validation"], [[10, 20, 30, 35], validation]
+        )
         np.testing.assert_array_equal(shown["kept: epoch 2"][0], [20, 20])
         ring = axes.get_lines()[-1]
         np.testing.assert_array_equal(ring.get_data(), [[20], [kept]])
@@ -92,9 +93,14 @@ def test_confusion(tmp_path, figures, rng):
     shown = axes.images[0].get_array()
     for (row, column), count in counts.items():
         assert shown[row, column] == (0 if row == column else count)
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("what the model thought", "the digit")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        "what the model thought",
+        "the digit",
+    )
     assert list(axes.get_xticks()) == list(axes.get_yticks()) == list(range(10))
-    assert axes.get_title() == f"{np.sum(labels != predictions)} errors in 400 test digits"
+    assert (
+        axes.get_title() == f"{np.sum(labels != predictions)} errors in 400 test digits"
+    )
     assert colours.get_ylabel() == "errors"
 
 
@@ -122,13 +128,20 @@ def test_mistakes(tmp_path, figures, rng):
         "a 9? 59%\nis 8: 41%",
     ]
     right = order[3]
-    assert titles[3].get_text() == f"a {labels[right]}? {truth[right]:.0%}\nis {labels[right]}: 60%"
+    assert (
+        titles[3].get_text()
+        == f"a {labels[right]}? {truth[right]:.0%}\nis {labels[right]}: 60%"
+    )
     assert len({title.get_color() for title in titles[:3]}) == 1
-    assert {title.get_color() for title in titles[3:]}.isdisjoint({titles[0].get_color()})
+    assert {title.get_color() for title in titles[3:]}.isdisjoint(
+        {titles[0].get_color()}
+    )
 
 
 def test_fewer_digits_than_places(tmp_path, figures):
-    pictures.draw_mistakes(tmp_path / "a.png", np.zeros((2, 28, 28)), np.array([0, 1]), np.eye(2, 10))
+    pictures.draw_mistakes(
+        tmp_path / "a.png", np.zeros((2, 28, 28)), np.array([0, 1]), np.eye(2, 10)
+    )
     assert [len(axes.images) for axes in figures[0].axes] == [1, 1] + [0] * 22
     assert not any(axes.axison for axes in figures[0].axes)
 
@@ -142,12 +155,19 @@ def test_calibration(tmp_path, figures):
     shown = lines(upper)
     assert legend(upper) == ["perfectly calibrated", "this model"]
     np.testing.assert_array_equal(shown["perfectly calibrated"], [[0, 1], [0, 1]])
-    np.testing.assert_allclose(shown["this model"], [[0.05, 0.16, 0.55, 0.98], [0, 0.5, 1, 1]])
+    np.testing.assert_allclose(
+        shown["this model"], [[0.05, 0.16, 0.55, 0.98], [0, 0.5, 1, 1]]
+    )
     assert [text.get_text() for text in upper.texts] == ["0.00", "0.50", "1.00", "1.00"]
     assert [bar.get_height() for bar in lower.patches] == [1, 2, 0, 0, 0, 1, 0, 0, 0, 2]
-    np.testing.assert_allclose([bar.get_center()[0] for bar in lower.patches], np.arange(0.05, 1, 0.1))
+    np.testing.assert_allclose(
+        [bar.get_center()[0] for bar in lower.patches], np.arange(0.05, 1, 0.1)
+    )
     distance = (0.05 + 2 * 0.34 + 0.45 + 2 * 0.02) / 6
-    assert upper.get_title() == f"Calibration on 6 test reviews: mean distance {distance:.3f}"
+    assert (
+        upper.get_title()
+        == f"Calibration on 6 test reviews: mean distance {distance:.3f}"
+    )
     assert upper.get_ylabel() == "share of good reviews"
     assert lower.get_xlabel() == "probability of a good review, said the model"
     assert lower.get_ylabel() == "reviews"
@@ -157,11 +177,16 @@ def test_mistakes_as_text(tmp_path):
     """The most confident first, ten at most, with their whole text."""
     probabilities = np.array([0.9, 0.2, 0.97, 0.01, 0.6, *np.linspace(0.51, 0.55, 9)])
     labels = np.array([1, 1, 0, 1, 0, *[0] * 9])
-    texts = [f"review {index}<br /><br />".encode() + b"so long " * 30 for index in range(14)]
+    texts = [
+        f"review {index}<br /><br />".encode() + b"so long " * 30 for index in range(14)
+    ]
     pictures.write_mistakes(tmp_path / "mistakes.txt", texts, labels, probabilities)
     text = (tmp_path / "mistakes.txt").read_text()
     first, *entries = text.split("\n\n")
-    assert first == "The model is wrong on 13 of 14 test reviews. On these 10 it was most sure."
+    assert (
+        first
+        == "The model is wrong on 13 of 14 test reviews. On these 10 it was most sure."
+    )
     heads = [entry.splitlines()[0] for entry in entries]
     assert heads[:4] == [
         "1. Thought bad, 99.0% sure; is good. Test review 3:",
@@ -176,9 +201,18 @@ def test_mistakes_as_text(tmp_path):
 
 
 #: Cell -> the panels of its gates: title -> label in the legend -> name of the trace.
-WRITTEN, KEPT, LET_OUT = "i, input gate: written", "f, forget gate: kept", "o, output gate: let out"
+WRITTEN, KEPT, LET_OUT = (
+    "i, input gate: written",
+    "f, forget gate: kept",
+    "o, output gate: let out",
+)
 LSTM = {"gates, mean opening": {WRITTEN: "i", KEPT: "f", LET_OUT: "o"}}
-GRU = {"gates, mean opening": {"z, update gate: kept": "z", "r, reset gate: looked back at": "r"}}
+GRU = {
+    "gates, mean opening": {
+        "z, update gate: kept": "z",
+        "r, reset gate: looked back at": "r",
+    }
+}
 PANELS = {
     "lstm": LSTM,
     "peephole": LSTM,
@@ -201,7 +235,7 @@ PANELS = {
 
 
 def test_every_cell_has_its_panels():
-    assert PANELS.keys() == RECURRENT.keys()
+    assert PANELS.keys() == LAYERS.keys()
 
 
 def answers_by_row(model, image):
@@ -224,7 +258,9 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
     """Probabilities are the model's own of each part of the digit; its gates are those traced."""
     model = mnist.make_classic(mnist.MnistConfig("classic", cell=cell, units=8))
     recurrent = model.layers[-2]
-    recurrent.set_weights([rng.uniform(-1, 1, weight.shape) for weight in recurrent.get_weights()])
+    recurrent.set_weights(
+        [rng.uniform(-1, 1, weight.shape) for weight in recurrent.get_weights()]
+    )
     images = rng.uniform(size=(4, 28, 28)).astype("float32")
     answers = [answers_by_row(model, image) for image in images]
     probabilities = np.array([rows[-1] for rows in answers])
@@ -235,14 +271,21 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
     latest[np.argmax(latest)] = -1
     index = int(np.argmax(latest))
 
-    pictures.draw_digit_gates(tmp_path / "gates.png", model, images, labels, probabilities)
+    pictures.draw_digit_gates(
+        tmp_path / "gates.png", model, images, labels, probabilities
+    )
     (figure,) = figures
-    digit, classes, *panels, _ = figure.axes  # the last is the scale of the probabilities
+    digit, classes, *panels, _ = (
+        figure.axes
+    )  # the last is the scale of the probabilities
     assert digit.get_title() == f"a {labels[index]}, read downwards"
     assert digit.get_ylabel() == "row of the image, one step each"
     np.testing.assert_array_equal(digit.images[0].get_array(), images[index])
     np.testing.assert_allclose(classes.images[0].get_array(), answers[index], atol=1e-5)
-    assert (classes.get_title(), classes.get_xlabel()) == ("class probabilities", "digit")
+    assert (classes.get_title(), classes.get_xlabel()) == (
+        "class probabilities",
+        "digit",
+    )
     assert list(classes.get_xticks()) == list(range(10))
 
     traces = trace_gates(recurrent, images[index : index + 1])
@@ -253,13 +296,19 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
         for label, name in names.items():
             x, y = shown[label]
             np.testing.assert_array_equal(y, range(28))
-            np.testing.assert_allclose(x, np.abs(traces[name][0]).mean(axis=1), atol=1e-6)
+            np.testing.assert_allclose(
+                x, np.abs(traces[name][0]).mean(axis=1), atol=1e-6
+            )
         if names:
             assert legend(panel) == list(names)
             assert panel.get_xlim() == (0, 1)
-            assert panel.get_xlabel() == ("mean |h|" if "|h|" in names else "0 shut … 1 open")
+            assert panel.get_xlabel() == (
+                "mean |h|" if "|h|" in names else "0 shut … 1 open"
+            )
         else:
-            ticks = [[row % period == 0 for period in (1, 2, 4, 8)] for row in range(28)]
+            ticks = [
+                [row % period == 0 for period in (1, 2, 4, 8)] for row in range(28)
+            ]
             np.testing.assert_array_equal(panel.images[0].get_array(), ticks)
             assert tuple(panel.images[0].get_extent()) == (-0.5, 3.5, 27.5, -0.5)
             assert [text.get_text() for text in panel.get_xticklabels()] == list("1248")
@@ -268,8 +317,14 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
 
 def make_imdb(preset, cell, rng, words=50):
     """Return a small network with large weights, and a tokenizer of the words ``w0`` to ``w39``."""
-    config = imdb.ImdbConfig(preset, cell=cell, units=8, vocabulary=45, words=words, embedding=4)
-    model = imdb.make_classic(config) if preset == "classic" else imdb.make_modern(config, 9)
+    config = imdb.ImdbConfig(
+        preset, cell=cell, units=8, vocabulary=45, words=words, embedding=4
+    )
+    model = (
+        imdb.make_classic(config)
+        if preset == "classic"
+        else imdb.make_modern(config, 9)
+    )
     model.set_weights(
         [
             weight if weight.dtype == "int64" else rng.uniform(-1, 1, weight.shape)
@@ -296,7 +351,9 @@ def test_the_review_and_its_probabilities(preset, monkeypatch, rng):
     monkeypatch.setattr(pictures, "CANDIDATES", 3)
     model, tokenizer = make_imdb(preset, "lstm", rng)
     lengths = [22, 19, 24, 20, 21, 23, 22]
-    texts = [" ".join(rng.choice([f"w{n}" for n in range(40)], length)) for length in lengths]
+    texts = [
+        " ".join(rng.choice([f"w{n}" for n in range(40)], length)) for length in lengths
+    ]
     answers = [answers_by_word(model, tokenizer, text) for text in texts]
     probabilities = np.array([said[-1] for said in answers])
     labels = (probabilities > 0.5).astype(int)
@@ -325,12 +382,19 @@ def test_gates_of_a_review(cell, tmp_path, figures, rng):
         if preset == "classic":  # the last state
             np.testing.assert_allclose(traces["h"][-1], outputs[0], atol=1e-5)
         else:  # all states, and those of the layer that reads backwards
-            np.testing.assert_allclose(traces["h"], outputs.reshape(-1, 16)[:30, :8], atol=1e-5)
+            np.testing.assert_allclose(
+                traces["h"], outputs.reshape(-1, 16)[:30, :8], atol=1e-5
+            )
         assert {values.shape for values in traces.values()} == {(30, 8)}
 
     probabilities = 0.5 + 0.01 * (-1) ** np.arange(31)
     probabilities[7:] += 0.4
-    review = {"index": 3, "label": "good", "words": words, "probabilities": probabilities}
+    review = {
+        "index": 3,
+        "label": "good",
+        "words": words,
+        "probabilities": probabilities,
+    }
     pictures.draw_words(tmp_path / "gates.png", review, (layer, traces))
     text, said, *panels = figures[0].axes
     assert "".join(letter.get_text() for letter in text.texts) == "".join(words)
@@ -340,7 +404,9 @@ def test_gates_of_a_review(cell, tmp_path, figures, rng):
     moves = np.diff(probabilities)
     places = [letter.get_position() for letter in text.texts]
     assert places[0] == (0.5, 0.5)
-    assert max(column for column, line in places) < pictures.COLUMNS == text.get_xlim()[1]
+    assert (
+        max(column for column, line in places) < pictures.COLUMNS == text.get_xlim()[1]
+    )
     assert max(line for column, line in places) < text.get_ylim()[0]
     letters = iter(places)
     for word, box, move in zip(words, text.patches, moves, strict=True):
@@ -349,7 +415,9 @@ def test_gates_of_a_review(cell, tmp_path, figures, rng):
         *colour, strength = box.get_facecolor()
         assert tuple(colour) == to_rgba("#2166ac" if move > 0 else "#d95f02")[:3]
         assert (strength == 0.75) == (abs(move) > 0.1)
-    np.testing.assert_array_equal(said.get_lines()[1].get_data(), [range(31), probabilities])
+    np.testing.assert_array_equal(
+        said.get_lines()[1].get_data(), [range(31), probabilities]
+    )
     assert said.get_ylabel() == "probability\nof good"
     assert [panel.get_title(loc="left") for panel in panels] == list(PANELS[cell])
     for panel, names in zip(panels, PANELS[cell].values()):
@@ -361,9 +429,14 @@ def test_gates_of_a_review(cell, tmp_path, figures, rng):
             np.testing.assert_array_equal(x, range(1, 31))
             np.testing.assert_allclose(y, np.abs(traces[name]).mean(axis=1), atol=1e-6)
         if names:
-            assert panel.get_ylabel() == ("mean |h|" if "|h|" in names else "mean opening")
+            assert panel.get_ylabel() == (
+                "mean |h|" if "|h|" in names else "mean opening"
+            )
         else:  # a segment of 25 words starts its clock anew
-            ticks = [[word % 25 % period == 0 for word in range(30)] for period in (1, 2, 4, 8)]
+            ticks = [
+                [word % 25 % period == 0 for word in range(30)]
+                for period in (1, 2, 4, 8)
+            ]
             np.testing.assert_array_equal(panel.images[0].get_array(), ticks)
             assert tuple(panel.images[0].get_extent()) == (0.5, 30.5, 3.5, -0.5)
             assert panel.get_ylabel() == "period of the module"
@@ -372,7 +445,12 @@ def test_gates_of_a_review(cell, tmp_path, figures, rng):
 
 def test_the_page_s_figures_and_colours(tmp_path):
     probabilities = np.array([0.5, 0.7, 0.69, 0.2])
-    review = {"index": 1, "label": "bad", "words": ["a", "b", "c"], "probabilities": probabilities}
+    review = {
+        "index": 1,
+        "label": "bad",
+        "words": ["a", "b", "c"],
+        "probabilities": probabilities,
+    }
     pictures.write_page(tmp_path / "gates.html", review)
     spans = []
 

@@ -6,7 +6,7 @@ import pytest
 from cells import assert_close, gradients, random_layer, random_states, run
 
 from custom_layers import (
-    CELLS,
+    LAYERS,
     CoupledLSTM,
     PeepholeLSTM,
     WeightDropLSTM,
@@ -46,8 +46,16 @@ CONDITIONS = [
     (LSTM, {"dropout": 0.3}, None),
     (LSTM, {"go_backwards": True, "stateful": True, "return_sequences": True}, None),
     (LSTM, {"activation": "relu"}, "activation is relu, cuDNN needs tanh"),
-    (LSTM, {"recurrent_activation": "hard_sigmoid"}, "recurrent_activation is hard_sigmoid, cuDNN needs"),
-    (LSTM, {"recurrent_dropout": 0.2}, "recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM"),
+    (
+        LSTM,
+        {"recurrent_activation": "hard_sigmoid"},
+        "recurrent_activation is hard_sigmoid, cuDNN needs",
+    ),
+    (
+        LSTM,
+        {"recurrent_dropout": 0.2},
+        "recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM",
+    ),
     (LSTM, {"unroll": True}, "unroll is True, cuDNN needs False"),
     (LSTM, {"use_bias": False}, "use_bias is False, cuDNN needs True"),
     (LSTM, {"use_cudnn": False}, "use_cudnn is False, cuDNN needs 'auto' or True"),
@@ -56,21 +64,37 @@ CONDITIONS = [
     (GRU, {"recurrent_dropout": 0.2}, "recurrent_dropout is 0.2, cuDNN needs 0"),
     (keras.layers.SimpleRNN, {}, "cuDNN has no kernel for SimpleRNNCell"),
     (PeepholeLSTM, {}, "cuDNN has no kernel for PeepholeLSTMCell"),
-    (CELLS["clockwork"], {}, "cuDNN has no kernel for ClockworkRNNCell"),
-    (CELLS["depth-gated"], {}, "cuDNN has no kernel for DepthGatedLSTMCell"),
+    (LAYERS["clockwork"], {}, "cuDNN has no kernel for ClockworkRNNCell"),
+    (LAYERS["depth-gated"], {}, "cuDNN has no kernel for DepthGatedLSTMCell"),
     (CoupledLSTM, {}, None),
     (CoupledLSTM, {"dropout": 0.3}, None),
     (CoupledLSTM, {"peepholes": ("f",)}, "peepholes is ('f',), cuDNN needs ()"),
     (CoupledLSTM, {"activation": "relu"}, "activation is relu, cuDNN needs tanh"),
-    (CoupledLSTM, {"recurrent_activation": "relu"}, "recurrent_activation is relu, cuDNN needs sigmoid"),
-    (CoupledLSTM, {"recurrent_dropout": 0.2}, "recurrent_dropout is 0.2, cuDNN needs 0"),
+    (
+        CoupledLSTM,
+        {"recurrent_activation": "relu"},
+        "recurrent_activation is relu, cuDNN needs sigmoid",
+    ),
+    (
+        CoupledLSTM,
+        {"recurrent_dropout": 0.2},
+        "recurrent_dropout is 0.2, cuDNN needs 0",
+    ),
     (CoupledLSTM, {"unroll": True}, "unroll is True, cuDNN needs False"),
     (CoupledLSTM, {"use_bias": False}, "use_bias is False, cuDNN needs True"),
-    (CoupledLSTM, {"use_cudnn": False}, "use_cudnn is False, cuDNN needs 'auto' or True"),
+    (
+        CoupledLSTM,
+        {"use_cudnn": False},
+        "use_cudnn is False, cuDNN needs 'auto' or True",
+    ),
     (WeightDropLSTM, {}, None),
     (WeightDropLSTM, {"dropout": 0.3}, None),
     (WeightDropLSTM, {"unroll": True}, "unroll is True, cuDNN needs False"),
-    (WeightDropLSTM, {"use_cudnn": False}, "use_cudnn is False, cuDNN needs 'auto' or True"),
+    (
+        WeightDropLSTM,
+        {"use_cudnn": False},
+        "use_cudnn is False, cuDNN needs 'auto' or True",
+    ),
 ]
 
 
@@ -79,7 +103,11 @@ def test_report_and_dispatch(layer_class, options, obstacle, gpu, monkeypatch):
     """The report names the condition, and CoupledLSTM does what the report says."""
     layer = layer_class(4, **options)
     report = kernel_report(layer)[layer.name]
-    if layer_class is GRU and keras.backend.backend() == "jax" and not options.get("recurrent_dropout"):
+    if (
+        layer_class is GRU
+        and keras.backend.backend() == "jax"
+        and not options.get("recurrent_dropout")
+    ):
         obstacle = "Keras has no cuDNN GRU on JAX"
     if obstacle is None:
         assert report["gpu"] == "cuDNN"
@@ -93,7 +121,10 @@ def test_report_and_dispatch(layer_class, options, obstacle, gpu, monkeypatch):
 
 def test_coupled_with_a_mask(gpu, monkeypatch):
     """TensorFlow's cuDNN takes a mask, JAX's and torch's do not."""
-    x, mask = np.ones((2, 3, 5), "float32"), np.array([[True] * 3, [True, False, False]])
+    x, mask = (
+        np.ones((2, 3, 5), "float32"),
+        np.array([[True] * 3, [True, False, False]]),
+    )
     used = use_of_fused(CoupledLSTM(4), x, monkeypatch, mask=mask)
     assert used == (keras.backend.backend() == "tensorflow")
 
@@ -104,11 +135,15 @@ def test_without_gpu_coupled_runs_its_own_gates(monkeypatch):
 
 def test_wrong_use_cudnn():
     for layer_class in (CoupledLSTM, WeightDropLSTM):
-        with pytest.raises(ValueError, match="use_cudnn must be 'auto', True or False, got 'yes'"):
+        with pytest.raises(
+            ValueError, match="use_cudnn must be 'auto', True or False, got 'yes'"
+        ):
             layer_class(4, use_cudnn="yes")
 
 
-@pytest.mark.parametrize("options", [{}, {"go_backwards": True}, {"return_sequences": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"go_backwards": True}, {"return_sequences": False}]
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_tied_weights_give_the_loop(options, masked, rng, gpu):
     """Outputs, states and gradients of the three gates and of the tied LSTM, in float64."""
@@ -118,7 +153,9 @@ def test_tied_weights_give_the_loop(options, masked, rng, gpu):
     loop.set_weights(tied.get_weights())
     x, states = rng.uniform(-1, 1, (3, 8, 5)), random_states(tied, 3, rng, "float64")
     call = {"mask": np.arange(8) < np.array([[8], [5], [1]])} if masked else {}
-    (outputs, new_states), (wanted, wanted_states) = (run(it, x, states, **call) for it in (tied, loop))
+    (outputs, new_states), (wanted, wanted_states) = (
+        run(it, x, states, **call) for it in (tied, loop)
+    )
     for actual, expected in zip([outputs, *new_states], [wanted, *wanted_states]):
         assert_close(actual, expected, 1e-6)
     if not masked:
@@ -189,7 +226,9 @@ def test_weight_drop_reports_no_fusion_to_bidirectional():
 
 
 def test_report_finds_every_layer():
-    inner = keras.Sequential([keras.Input((3, 5)), LSTM(4, name="inner", return_sequences=True)])
+    inner = keras.Sequential(
+        [keras.Input((3, 5)), LSTM(4, name="inner", return_sequences=True)]
+    )
     inputs = keras.Input((3, 5))
     x = inner(inputs)
     x = keras.layers.Bidirectional(GRU(4, name="both", return_sequences=True))(x)
@@ -206,8 +245,13 @@ class OwnLayer(keras.layers.Layer):
     def __init__(self, shared, **options):
         super().__init__(**options)
         self.shared = shared
-        self.stack = [LSTM(4, name="first"), (GRU(4, name="second"), LSTM(4, name="third"))]
-        self.by_name = {"deep": {"wrapped": keras.layers.TimeDistributed(LSTM(4, name="within"))}}
+        self.stack = [
+            LSTM(4, name="first"),
+            (GRU(4, name="second"), LSTM(4, name="third")),
+        ]
+        self.by_name = {
+            "deep": {"wrapped": keras.layers.TimeDistributed(LSTM(4, name="within"))}
+        }
         self.words = ["no", "layer"]
         self._again = self.stack[0]
 
@@ -220,7 +264,9 @@ class OwnModel(keras.Model):
         self.lstm = LSTM(4, name="lstm")
         self.both = keras.layers.Bidirectional(GRU(4, name="both"))
         self.own = OwnLayer(self.lstm)
-        self.model = keras.Sequential([keras.Input((3, 5)), CoupledLSTM(4, name="coupled")])
+        self.model = keras.Sequential(
+            [keras.Input((3, 5)), CoupledLSTM(4, name="coupled")]
+        )
         self.owner = [self]
 
 

@@ -4,24 +4,27 @@ import functools
 
 import keras
 import numpy as np
-from reference import REFERENCES, clockwork, depth_gated, gru_cho
+from reference import REFERENCES, clockwork, depth_gated
 
-from custom_layers import CELLS, WeightDropLSTM
+from custom_layers import LAYERS, WeightDropLSTM
 
 #: Every configuration that is checked against its loop: id -> (registry name, arguments, loop).
-VARIANTS = {name: (name, {}, REFERENCES[name]) for name in CELLS}
+VARIANTS = {name: (name, {}, REFERENCES[name]) for name in LAYERS}
 VARIANTS |= {
     "peephole-none": ("peephole", {"peepholes": ()}, REFERENCES["peephole"]),
     "peephole-f": ("peephole", {"peepholes": ("f",)}, REFERENCES["peephole"]),
     "peephole-o-i": ("peephole", {"peepholes": ("o", "i")}, REFERENCES["peephole"]),
     "coupled-f-o": ("coupled", {"peepholes": ("f", "o")}, REFERENCES["coupled"]),
-    "depth-gated-3": ("depth-gated", {"depth": 3}, functools.partial(depth_gated, depth=3)),
+    "depth-gated-3": (
+        "depth-gated",
+        {"depth": 3},
+        functools.partial(depth_gated, depth=3),
+    ),
     "clockwork-2-3": (
         "clockwork",
         {"periods": (2, 3)},
         functools.partial(clockwork, periods=(2, 3)),
     ),
-    "gru-cho": ("gru", {"reset_after": False}, gru_cho),
 }
 
 TIGHT = 1e-5  # relative agreement in float32, over 60 steps, |weights| up to 1
@@ -32,16 +35,22 @@ def random_layer(layer_class, units, features, rng, scale=1.0, **arguments):
     arguments = {"return_sequences": True, "return_state": True} | arguments
     layer = layer_class(units, **arguments)
     layer.build((None, None, features))
-    layer.set_weights([rng.uniform(-scale, scale, weight.shape) for weight in layer.get_weights()])
+    layer.set_weights(
+        [rng.uniform(-scale, scale, weight.shape) for weight in layer.get_weights()]
+    )
     return layer
 
 
 def random_states(layer, batch, rng, dtype="float32"):
     """Return random non-zero states for a layer, all sequences at the same random time of a clock."""
-    states = [rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size]
+    states = [
+        rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size
+    ]
     if hasattr(layer.cell, "periods"):
         time = int(rng.integers(1, 1000))
-        digits = [time % p // d % 256 for p in layer.cell.periods for d in layer.cell.digits]
+        digits = [
+            time % p // d % 256 for p in layer.cell.periods for d in layer.cell.digits
+        ]
         states[1] = np.tile(np.array(digits, dtype), (batch, 1))
     return states
 
@@ -54,7 +63,10 @@ def dropouts(layer_class, dropout, recurrent):
 
 def weights_by_name(layer):
     """Return the weights as float64 arrays, by name; with the level's name in a stack of levels."""
-    return {_name(weight): weight.numpy().astype("float64") for weight in layer.trainable_weights}
+    return {
+        _name(weight): weight.numpy().astype("float64")
+        for weight in layer.trainable_weights
+    }
 
 
 def _name(weight):
@@ -83,7 +95,9 @@ def assert_agrees(layer, loop, rng, batch=3, time=60, features=5):
     states = random_states(layer, batch, rng)
     outputs, new_states = run(layer, x, states)
     expected, expected_states = loop(
-        x.astype("float64"), [state.astype("float64") for state in states], weights_by_name(layer)
+        x.astype("float64"),
+        [state.astype("float64") for state in states],
+        weights_by_name(layer),
     )
     assert_close(outputs, expected)
     for actual, wanted in zip(new_states, expected_states, strict=True):
@@ -95,7 +109,10 @@ def gradients(layer, x, states, seeds):
 
     def loss(result):
         outputs, *new_states = result
-        return sum(keras.ops.sum(keras.ops.multiply(b, a)) for a, b in zip(seeds, [outputs, *new_states]))
+        return sum(
+            keras.ops.sum(keras.ops.multiply(b, a))
+            for a, b in zip(seeds, [outputs, *new_states])
+        )
 
     weights = layer.trainable_variables
     backend = keras.backend.backend()
@@ -110,10 +127,15 @@ def gradients(layer, x, states, seeds):
 
         def value(trainable):
             fixed = [variable.value for variable in layer.non_trainable_variables]
-            return loss(layer.stateless_call(trainable, fixed, x, initial_state=states)[0])
+            return loss(
+                layer.stateless_call(trainable, fixed, x, initial_state=states)[0]
+            )
 
         values = jax.grad(value)([weight.value for weight in weights])
     else:
         loss(layer(x, initial_state=states)).backward()
         values = [weight.value.grad for weight in weights]
-    return {_name(weight): keras.ops.convert_to_numpy(value) for weight, value in zip(weights, values)}
+    return {
+        _name(weight): keras.ops.convert_to_numpy(value)
+        for weight, value in zip(weights, values)
+    }

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from custom_layers import (
-    CELLS,
+    LAYERS,
     ClockworkRNN,
     ClockworkRNNCell,
     CoupledLSTM,
@@ -17,14 +17,20 @@ from custom_layers import (
     WeightDropLSTM,
 )
 
-OURS = [layer for layer in CELLS.values() if layer.__module__.startswith("custom_layers")]
+OURS = [
+    layer
+    for layer in LAYERS.values()
+    if getattr(layer, "func", layer).__module__.startswith("custom_layers")
+]
 CLASSES = OURS + [layer.cell_class for layer in OURS if layer is not WeightDropLSTM]
 
 
 @pytest.mark.parametrize("make", CLASSES)
 @pytest.mark.parametrize("units", [0, -3, 2.5, "8", None, True])
 def test_units(make, units):
-    with pytest.raises(ValueError, match=rf"units must be a positive integer, got {units!r}"):
+    with pytest.raises(
+        ValueError, match=rf"units must be a positive integer, got {units!r}"
+    ):
         make(units)
 
 
@@ -53,9 +59,13 @@ def test_dropout_rates(make, name, rate):
 
 
 @pytest.mark.parametrize("make", [PeepholeLSTM, PeepholeLSTMCell])
-@pytest.mark.parametrize("peepholes", [("c",), ("i", "x"), "ifo", ("i", "i"), None, True, (["i"],)])
+@pytest.mark.parametrize(
+    "peepholes", [("c",), ("i", "x"), "ifo", ("i", "i"), None, True, (["i"],)]
+)
 def test_peepholes(make, peepholes):
-    with pytest.raises(ValueError, match="peepholes must be .* 'i', 'f', 'o', got") as raised:
+    with pytest.raises(
+        ValueError, match="peepholes must be .* 'i', 'f', 'o', got"
+    ) as raised:
         make(8, peepholes=peepholes)
     assert repr(peepholes) in str(raised.value)
 
@@ -74,24 +84,43 @@ def test_weight_drop_has_no_recurrent_dropout(rate):
 
 @pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
 @pytest.mark.parametrize(
-    "periods", [(), (2, 1), (1, 1), (0, 1), (-1, 2), (1, 2.5), 3, "12", None, (True, 2), (1, 2**31)]
+    "periods",
+    [
+        (),
+        (2, 1),
+        (1, 1),
+        (0, 1),
+        (-1, 2),
+        (1, 2.5),
+        3,
+        "12",
+        None,
+        (True, 2),
+        (1, 2**31),
+    ],
 )
 def test_periods(make, periods):
-    with pytest.raises(ValueError, match="periods must be positive integers in rising") as raised:
+    with pytest.raises(
+        ValueError, match="periods must be positive integers in rising"
+    ) as raised:
         make(8, periods)
     assert repr(periods) in str(raised.value)
 
 
 @pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
 def test_units_and_periods(make):
-    with pytest.raises(ValueError, match="units must be a multiple of .* periods, 3, got 8"):
+    with pytest.raises(
+        ValueError, match="units must be a multiple of .* periods, 3, got 8"
+    ):
         make(8, periods=(1, 2, 3))
 
 
 @pytest.mark.parametrize("make", [DepthGatedLSTM, DepthGatedLSTMCell])
 @pytest.mark.parametrize("depth", [0, -1, 1.5, None, True, "2"])
 def test_depth(make, depth):
-    with pytest.raises(ValueError, match=f"depth must be a positive integer, got {depth!r}"):
+    with pytest.raises(
+        ValueError, match=f"depth must be a positive integer, got {depth!r}"
+    ):
         make(8, depth)
 
 
@@ -116,7 +145,9 @@ def test_unit_forget_bias():
     for cell in (PeepholeLSTMCell(2), CoupledLSTMCell(2)):
         cell.build((None, 3))
         forget = [gate == "f" for gate in cell.gates for _ in range(2)]
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(cell.bias.value), forget)
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(cell.bias.value), forget
+        )
         plain = type(cell)(2, unit_forget_bias=False)
         plain.build((None, 3))
         assert not np.any(keras.ops.convert_to_numpy(plain.bias.value))
@@ -130,16 +161,24 @@ def test_peephole_initializer_regularizer_constraint():
         peephole_constraint="non_neg",
     )
     layer.build((None, None, 3))
-    peepholes = [weight for weight in layer.weights if weight.name.startswith("peephole")]
+    peepholes = [
+        weight for weight in layer.weights if weight.name.startswith("peephole")
+    ]
     assert len(peepholes) == 3
-    assert all(isinstance(weight.constraint, keras.constraints.NonNeg) for weight in peepholes)
-    assert float(keras.ops.convert_to_numpy(sum(layer.losses))) == pytest.approx(3 * 2 * 0.5)
+    assert all(
+        isinstance(weight.constraint, keras.constraints.NonNeg) for weight in peepholes
+    )
+    assert float(keras.ops.convert_to_numpy(sum(layer.losses))) == pytest.approx(
+        3 * 2 * 0.5
+    )
 
 
 def test_tied_dropout_uses_one_mask_for_all_gates():
     """With every gate's weights equal, equal masks make equal pre-activations."""
     for tied in (True, False):
-        cell = CoupledLSTMCell(16, dropout=0.5, recurrent_dropout=0.5, seed=0, tied_dropout=tied)
+        cell = CoupledLSTMCell(
+            16, dropout=0.5, recurrent_dropout=0.5, seed=0, tied_dropout=tied
+        )
         cell.build((None, 8))
         cell.set_weights([np.ones(weight.shape) for weight in cell.get_weights()])
         x, h = keras.ops.ones((4, 8)), keras.ops.ones((4, 16))
@@ -152,6 +191,8 @@ def test_tied_dropout_uses_one_mask_for_all_gates():
 def test_random_peepholes_differ_from_gate_to_gate():
     cell = PeepholeLSTMCell(4, peephole_initializer="random_normal")
     cell.build((None, 3))
-    i, f, o = (weight.numpy() for weight in cell.weights if weight.name.startswith("peephole"))
+    i, f, o = (
+        weight.numpy() for weight in cell.weights if weight.name.startswith("peephole")
+    )
     assert np.all(i != f)
     assert np.all(f != o)

@@ -28,7 +28,9 @@ def onnx_outputs(op, inputs, **attributes):
             for name, rank in {"outputs": 4, **dict.fromkeys(states, 3)}.items()
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    )
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     feed = {name: value.astype("float32") for name, value in inputs.items() if name}
@@ -40,7 +42,9 @@ def lstm_inputs(x, states, weights, p, i):
     """ONNX's inputs: gates in the order i, o, f, c; peepholes i, o, f; ``i`` gives i's weights."""
 
     def reorder(array):
-        gates = dict(zip("fco" if i else "ifco", np.split(array, 3 if i else 4, axis=-1)))
+        gates = dict(
+            zip("fco" if i else "ifco", np.split(array, 3 if i else 4, axis=-1))
+        )
         if i:
             gates["i"] = i(gates["f"])
         return np.concatenate([gates[gate] for gate in "iofc"], axis=-1)
@@ -73,7 +77,9 @@ def compare(layer, expected, x, states):
 
 
 def data(layer, rng):
-    return rng.uniform(-1, 1, (3, 60, 5)).astype("float32"), random_states(layer, 3, rng)
+    return rng.uniform(-1, 1, (3, 60, 5)).astype("float32"), random_states(
+        layer, 3, rng
+    )
 
 
 @pytest.mark.parametrize("peepholes", [(), ("i", "f", "o"), ("o",), ("i", "f")])
@@ -94,7 +100,9 @@ def test_coupled(peepholes, rng):
     weights = weights_by_name(layer)
     p_f, p_o = (weights.get(f"peephole_{gate}", np.zeros(4)) for gate in "fo")
     inputs = lstm_inputs(x, states, weights, [-p_f, p_o, p_f], np.negative)
-    compare(layer, onnx_outputs("LSTM", inputs, hidden_size=4, input_forget=1), x, states)
+    compare(
+        layer, onnx_outputs("LSTM", inputs, hidden_size=4, input_forget=1), x, states
+    )
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -111,5 +119,7 @@ def test_gru(reset_after, rng):
         "": np.zeros(0),
         "initial_h": states[0][None],
     }
-    expected = onnx_outputs("GRU", inputs, hidden_size=4, linear_before_reset=int(reset_after))
+    expected = onnx_outputs(
+        "GRU", inputs, hidden_size=4, linear_before_reset=int(reset_after)
+    )
     compare(layer, expected, x, states)
