@@ -46,12 +46,9 @@ def random_states(layer, batch, rng, dtype="float32"):
     states = [
         rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size
     ]
-    if hasattr(layer.cell, "periods"):
-        time = int(rng.integers(1, 1000))
-        digits = [
-            time % p // d % 256 for p in layer.cell.periods for d in layer.cell.digits
-        ]
-        states[1] = np.tile(np.array(digits, dtype), (batch, 1))
+    if hasattr(layer.cell, "clock"):
+        digits = layer.cell.clock.at(int(rng.integers(1, 1000)))
+        states[1] = np.tile(digits.astype(dtype), (batch, 1))
     return states
 
 

@@ -135,6 +135,10 @@ def depth_gated(x, states, weights, depth=2):
         for level in range(depth):
             name = f"level_{level + 1}/"
             own = {k[len(name) :]: v for k, v in weights.items() if k.startswith(name)}
+            units = len(own["recurrent_kernel"])
+            W_d, b_d = own["kernel"][:, 4 * units :], own["bias"][4 * units :]
+            own["kernel"] = own["kernel"][:, : 4 * units]
+            own["bias"] = own["bias"][: 4 * units]
             W, U, b = by_gate(own, "ifco")
             h, c = h_of[level], c_of[level]
             z = {gate: below @ W[gate] + h @ U[gate] + b[gate] for gate in "ifco"}
@@ -142,10 +146,8 @@ def depth_gated(x, states, weights, depth=2):
             new_c = new_c + sigmoid(z["i"] + own["peephole_i"] * c) * np.tanh(z["c"])
             if level > 0:
                 c_below = c_of[level - 1]  # of this step already
-                linear = below @ own["depth_kernel"] + own["depth_bias"]
-                gate = sigmoid(
-                    linear + own["depth_peephole"] * c + own["depth_below"] * c_below
-                )
+                linear = below @ W_d + b_d
+                gate = sigmoid(linear + own["q"] * c + own["r"] * c_below)
                 new_c = new_c + gate * c_below
             h = sigmoid(z["o"] + own["peephole_o"] * new_c) * np.tanh(new_c)
             h_of[level], c_of[level] = h, new_c

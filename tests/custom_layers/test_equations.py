@@ -25,6 +25,7 @@ from custom_layers import (
     PeepholeLSTM,
     PeepholeLSTMCell,
 )
+from custom_layers.engine.prepared import Masks
 
 
 @pytest.fixture
@@ -77,75 +78,85 @@ def test_gradients_agree_with_central_differences(variant, rng):
 
 
 class InputAndOutputGateSwapped(PeepholeLSTMCell):
-    gates = ("o", "f", "c", "i")
+    gates = ("o", "f", "g", "i")
 
 
 class OutputGateSeesOldCell(PeepholeLSTMCell):
-    def step(self, z, states):
-        σ, φ, p = self.recurrent_activation, self.activation, self.peephole
-        _, old = states
-        i, f = σ(p("i", z, old)), σ(p("f", z, old))
-        c = f * old + i * φ(z["c"])
-        return {"c": c, "h": σ(p("o", z, old)) * φ(c)}
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        _, c = states
+        o = σ(z.o + p.o * c)
+        c = σ(z.f + p.f * c) * c + σ(z.i + p.i * c) * φ(z.g)
+        return {"c": c, "h": o * φ(c)}
 
 
 class PeepholesOfInputAndForgetSwapped(PeepholeLSTMCell):
-    def peephole(self, gate, z, c):
-        other = {"i": "f", "f": "i", "o": "o"}[gate]
-        return z[gate] + self.peephole_weights[other] * c
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        p.i, p.f = p.f, p.i
+        return PeepholeLSTMCell.equations(z, p, states, σ, φ)
 
 
 class CouplingTheOtherWayRound(CoupledLSTMCell):
-    def step(self, z, states):
-        σ, φ = self.recurrent_activation, self.activation
-        f = σ(z["f"])
-        c = (1 - f) * states[1] + f * φ(z["c"])
-        return {"c": c, "h": σ(z["o"]) * φ(c)}
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        f = σ(z.f)
+        c = (1 - f) * states[1] + f * φ(z.g)
+        return {"c": c, "h": σ(z.o) * φ(c)}
 
 
 class ForgetAndOutputGateSwapped(CoupledLSTMCell):
-    gates = ("o", "c", "f")
+    gates = ("o", "g", "f")
 
 
-class DepthGateSeesCellOfStepBefore(DepthGatedLSTMCell):
-    def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[2:])
-        top = self.levels[1].trace(bottom["h"], states[:2], states[3])
-        return {f"{k}_1": v for k, v in bottom.items()} | {
-            f"{k}_2": v for k, v in top.items()
-        }
+def depth_gated_with(level_values):
+    """Return a cell of two levels whose upper one is ``level_values(level, bottom, …)``."""
+
+    class Mutant(DepthGatedLSTMCell):
+        def values(self, inputs, states, training=False):
+            bottom, top = self.prepare(Masks()).levels
+            below = bottom.values(inputs, states[2:])
+            values = level_values(top, below, states)
+            names = {f"{k}_1": v for k, v in below.items()}
+            return names | {f"{k}_2": v for k, v in values.items()} | {"h": values["h"]}
+
+    return Mutant
 
 
-class DepthGateReadsInputNotOutputBelow(DepthGatedLSTMCell):
-    def trace(self, inputs, states, training=False):
-        bottom = self.levels[0].trace(inputs, states[2:])
-        top = self.levels[1].trace(bottom["c"], states[:2], bottom["c"])
-        return {f"{k}_1": v for k, v in bottom.items()} | {
-            f"{k}_2": v for k, v in top.items()
-        }
+DepthGateSeesCellOfStepBefore = depth_gated_with(
+    lambda top, below, states: top.values(below["h"], [*states[:2], states[3]])
+)
+LevelReadsCellNotOutputBelow = depth_gated_with(
+    lambda top, below, states: top.values(below["c"], [*states[:2], below["c"]])
+)
+
+
+class DepthGateIsTheOutputGate(DepthGatedLSTMCell):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.levels[1].gates, self.levels[1].input_gates = ("i", "f", "g", "d"), ("o",)
 
 
 class FastModulesFeedSlowOnes(ClockworkRNNCell):
-    def preactivation(self, inputs, h, training=False, modules=None):
-        W, U, b = self._weights
-        z = keras.ops.matmul(inputs, W) + keras.ops.matmul(h, keras.ops.transpose(U))
-        return z + b
+    def joined_recurrent_kernel(self):
+        return keras.ops.transpose(super().joined_recurrent_kernel())
 
 
 class ActivationOfCopies(ClockworkRNNCell):
-    def trace(self, inputs, states, training=False):
-        values = super().trace(inputs, states, training)
-        copied = self.activation(values["h"])
-        return values | {
-            "h": keras.ops.where(values["active"] > 0, values["h"], copied)
-        }
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        values = ClockworkRNNCell.equations(z, p, states, σ, φ)
+        h = keras.ops.where(values["active"] > 0, values["h"], φ(values["h"]))
+        return values | {"h": h}
 
 
 class ClockOneStepLate(ClockworkRNNCell):
-    def _read_clock(self, clock):
-        return keras.ops.mod(
-            super()._read_clock(clock) + 1, np.array(self.periods, "int32")
-        )
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        h, clock = states
+        late = [h, p.clock.tick(clock)]
+        values = ClockworkRNNCell.equations(z, p, late, σ, φ)
+        return values | {"clock": p.clock.tick(clock)}
 
 
 MUTANTS = {
@@ -155,7 +166,10 @@ MUTANTS = {
         PeepholesOfInputAndForgetSwapped,
     ],
     "coupled": [CouplingTheOtherWayRound, ForgetAndOutputGateSwapped],
-    "depth-gated": [DepthGateSeesCellOfStepBefore, DepthGateReadsInputNotOutputBelow],
+    "depth-gated": [
+        DepthGateSeesCellOfStepBefore, LevelReadsCellNotOutputBelow,
+        DepthGateIsTheOutputGate,
+    ],
     "clockwork": [FastModulesFeedSlowOnes, ActivationOfCopies, ClockOneStepLate],
 }
 STOCK = {
@@ -245,19 +259,17 @@ def test_all_periods_1_is_simple_rnn(rng):
 
 def test_shut_depth_gate_is_a_plain_stack(rng):
     stack = random_layer(DepthGatedLSTM, 4, 5, rng, depth=3)
-    for weight in stack.weights:
-        if weight.name == "depth_bias":
-            weight.assign(np.full(weight.shape, -1e4))
+    for level in stack.cell.levels[1:]:
+        bias = level.bias.numpy()
+        bias[-4:] = -1e4  # of d, whose columns come last
+        level.bias.assign(bias)
     states = random_states(stack, 3, rng)
     x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
     outputs, new_states = run(stack, x, states)
     for number, level in enumerate(stack.cell.levels):
         plain = random_layer(PeepholeLSTM, 4, x.shape[-1], rng)
-        plain.set_weights(
-            [weight.numpy() for weight in level.weights if "depth" not in weight.name][
-                :6
-            ]
-        )
+        kernel, recurrent, bias, *peepholes = level.get_weights()[:6]
+        plain.set_weights([kernel[:, :16], recurrent, bias[:16], *peepholes])
         own = slice(4 - 2 * number, 6 - 2 * number)  # from the top down
         x, plain_states = run(plain, x, states[own])
         for actual, expected in zip(new_states[own], plain_states):
@@ -282,11 +294,7 @@ def test_the_clock_survives_low_precision(dtype, start, rng):
     """Periods that bfloat16, which sticks at 256, and float16, at 2048, cannot count up to."""
     periods = (3, 257, 3001)
     layer = random_layer(ClockworkRNN, 3, 2, rng, periods=periods, dtype=dtype)
-    digits = [
-        start % period // place % 256
-        for period in periods
-        for place in layer.cell.digits
-    ]
+    digits = layer.cell.clock.at(start)
     h, x = rng.uniform(-1, 1, (1, 3)), rng.uniform(-1, 1, (1, 12, 2)).astype("float32")
     outputs = layer(
         x, initial_state=[h.astype("float32"), np.array([digits], "float32")]

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from custom_layers.recurrent_layer import RecurrentLayer
 
 from custom_layers import CoupledLSTM, PeepholeLSTM, PeepholeLSTMCell, time_loop
-from custom_layers.recurrent_layer import RecurrentLayer
 from recipes.training import create_variables
 
 BATCH, TIME, FEATURES, UNITS = 6, 7, 3, 5

@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from custom_layers.fused_lstm import FusedLSTM
-from custom_layers.gated_cell import GatedCell
-from custom_layers.kernel_report import cudnn_obstacle, has_gpu
-from custom_layers.recurrent_layer import RecurrentLayer
+from custom_layers.engine.gated_cell import GatedCell
+from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -16,14 +14,15 @@ class CoupledLSTMCell(GatedCell):
     Greff et al. 2015, "LSTM: A Search Space Odyssey" (arXiv 1503.04069), section 3, variant CIFG; with
     ``⁻`` for "at the step before":
 
-        f = σ(W_f x + U_f h⁻ + p_f ⊙ c⁻ + b_f)
-        c = f ⊙ c⁻ + (1 − f) ⊙ φ(W_c x + U_c h⁻ + b_c)
-        o = σ(W_o x + U_o h⁻ + p_o ⊙ c + b_o)
+        f = σ(W_f x + U_f h⁻ + b_f + p_f ⊙ c⁻)
+        g = φ(W_g x + U_g h⁻ + b_g)
+        c = f ⊙ c⁻ + (1 − f) ⊙ g
+        o = σ(W_o x + U_o h⁻ + b_o + p_o ⊙ c)
         h = o ⊙ φ(c)
 
     The weights are the forget gate's, as in TensorFlow 1 and in the article; Greff et al. and ONNX
     keep the input gate's and write f = 1 − i: the same functions with the opposite sign. By default
-    there are no peepholes ``p``. Gate order of the fused weights: f, c, o.
+    there are no peepholes ``p``. Gate order of the fused weights: f, g, o.
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
@@ -45,21 +44,28 @@ class CoupledLSTMCell(GatedCell):
     [('kernel', (3, 12)), ('recurrent_kernel', (4, 12)), ('bias', (12,))]
     """
 
-    gates = ("f", "c", "o")
+    gates = ("f", "g", "o")
     state_names = ("h", "c")
     peephole_gates = ("f", "o")
-    pure_step = True
 
-    def step(self, z, states):
-        """Return the gates, the candidate and the new states of one step, by name."""
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        """Return the gates and the new states of one step, by name."""
         _, c = states
-        σ, φ, p = self.recurrent_activation, self.activation, self.peephole
-        f = σ(p("f", z, c))
-        g = φ(z["c"])
+        f = σ(z.f + p.f * c)
+        g = φ(z.g)
         c = f * c + (1 - f) * g
-        o = σ(p("o", z, c))
+        o = σ(z.o + p.o * c)
         h = o * φ(c)
-        return {"f": f, "candidate": g, "o": o, "c": c, "h": h}
+        return {"f": f, "g": g, "c": c, "o": o, "h": h}
+
+    def as_lstm(self, product):
+        """Return kernel, recurrent kernel and bias of the LSTM that this is.
+
+        Since 1 − σ(z) = σ(−z), its input gate has the weights of f, negated.
+        """
+        weights = product.W, product.U, product.b
+        return [ops.concatenate([-w[..., : self.units], w], axis=-1) for w in weights]
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -78,11 +84,10 @@ class CoupledLSTM(RecurrentLayer):
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
         peepholes: The gates that get a peephole: any subset of ``("f", "o")``; none by default.
-        use_cudnn: False keeps it from cuDNN, ``"auto"`` (default) and True let it where it can.
         **kwargs: The other arguments of `CoupledLSTMCell` and of `RecurrentLayer`.
 
     Raises:
-        ValueError: As in `GatedCell`, or ``use_cudnn`` is something else.
+        ValueError: As in `GatedCell`.
 
     Differs from ``keras.layers.LSTM`` in having no input gate of its own, and so a quarter fewer
     weights.
@@ -94,32 +99,3 @@ class CoupledLSTM(RecurrentLayer):
     """
 
     cell_class = CoupledLSTMCell
-
-    def __init__(self, *args, use_cudnn="auto", **kwargs):
-        super().__init__(*args, **kwargs)
-        # Not an attribute like others, so that Keras does not count its weights among ours.
-        object.__setattr__(self, "fused", FusedLSTM(self, use_cudnn))
-        if not cudnn_obstacle(self):
-            self.supports_jit = self.fused.lstm.supports_jit
-
-    def inner_loop(self, sequences, initial_state, mask, training=False):
-        """Run the loop: `RecurrentLayer`'s, or the backend's fused LSTM where cuDNN can take it."""
-        unmasked = mask is None or keras.backend.backend() == "tensorflow"
-        if cudnn_obstacle(self) or not unmasked or not has_gpu():
-            return super().inner_loop(sequences, initial_state, mask, training=training)
-        masks = self.cell.get_dropout_mask(sequences[:, 0]) if training else None
-        if masks is not None:
-            sequences = sequences * ops.expand_dims(masks, axis=1)
-        weights = map(
-            self.tied, (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-        )
-        return self.fused.inner_loop(weights, sequences, initial_state, mask, training)
-
-    def tied(self, weights):
-        """Return weights ``(…, 3·units)`` of f, c, o as an LSTM's ``(…, 4·units)`` of i, f, c, o."""
-        weights = ops.convert_to_tensor(weights)
-        return ops.concatenate([-weights[..., : self.units], weights], axis=-1)
-
-    def get_config(self):
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), "use_cudnn": self.fused.lstm.use_cudnn}

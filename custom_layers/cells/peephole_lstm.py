@@ -2,8 +2,8 @@
 
 import keras
 
-from custom_layers.gated_cell import GatedCell
-from custom_layers.recurrent_layer import RecurrentLayer
+from custom_layers.engine.gated_cell import GatedCell
+from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -13,13 +13,15 @@ class PeepholeLSTMCell(GatedCell):
     Gers & Schmidhuber 2000, "Recurrent Nets that Time and Count" (IJCNN 2000), section 2; with ``⁻``
     for "at the step before", and vectors ``p`` (diagonal peepholes):
 
-        i = σ(W_i x + U_i h⁻ + p_i ⊙ c⁻ + b_i)
-        f = σ(W_f x + U_f h⁻ + p_f ⊙ c⁻ + b_f)
-        c = f ⊙ c⁻ + i ⊙ φ(W_c x + U_c h⁻ + b_c)
-        o = σ(W_o x + U_o h⁻ + p_o ⊙ c + b_o)
+        i = σ(W_i x + U_i h⁻ + b_i + p_i ⊙ c⁻)
+        f = σ(W_f x + U_f h⁻ + b_f + p_f ⊙ c⁻)
+        g = φ(W_g x + U_g h⁻ + b_g)
+        c = f ⊙ c⁻ + i ⊙ g
+        o = σ(W_o x + U_o h⁻ + b_o + p_o ⊙ c)
         h = o ⊙ φ(c)
 
-    The output gate sees the new ``c``. Gate order of the fused weights: i, f, c, o.
+    The output gate sees the new ``c``. Gate order of the fused weights: i, f, g, o, as in
+    ``keras.layers.LSTM``, which calls g "c".
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
@@ -41,25 +43,28 @@ class PeepholeLSTMCell(GatedCell):
     [('kernel', (3, 16)), ('recurrent_kernel', (4, 16)), ('bias', (16,)), ('peephole_f', (4,))]
     """
 
-    gates = ("i", "f", "c", "o")
+    gates = ("i", "f", "g", "o")
     state_names = ("h", "c")
     peephole_gates = ("i", "f", "o")
-    pure_step = True
 
     def __init__(self, units, *args, peepholes=("i", "f", "o"), **kwargs):
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
 
-    def step(self, z, states):
-        """Return the gates, the candidate and the new states of one step, by name."""
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        """Return the gates and the new states of one step, by name."""
         _, c = states
-        σ, φ, p = self.recurrent_activation, self.activation, self.peephole
-        i = σ(p("i", z, c))
-        f = σ(p("f", z, c))
-        g = φ(z["c"])
+        i = σ(z.i + p.i * c)
+        f = σ(z.f + p.f * c)
+        g = φ(z.g)
         c = f * c + i * g
-        o = σ(p("o", z, c))
+        o = σ(z.o + p.o * c)
         h = o * φ(c)
-        return {"i": i, "f": f, "candidate": g, "o": o, "c": c, "h": h}
+        return {"i": i, "f": f, "g": g, "c": c, "o": o, "h": h}
+
+    def as_lstm(self, product):
+        """Return kernel, recurrent kernel and bias of the LSTM that this is."""
+        return product.W, product.U, product.b
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")

@@ -1,35 +1,12 @@
-"""From a cell to a drop-in layer: ``PeepholeLSTM(128)`` beside ``keras.layers.LSTM(128)``."""
-
-import functools
+"""From a cell to a drop-in layer: ``PeepholeLSTM(128)``, like ``keras.layers.LSTM(128)``."""
 
 import keras
-from keras import ops
 
-from custom_layers.gated_cell import GatedCell
-
-SMALLEST_SPLIT = 32  # sequences in a batch that is worth splitting
+from custom_layers.engine import cudnn, dispatch
+from custom_layers.engine.prepared import Sequence, one_sequence
 
 
-def _has_pure_step(cell):
-    """Return whether a step of the cell can be computed twice, and is all that the cell computes."""
-    if not vars(type(cell)).get("pure_step"):
-        return False
-    usual = all(
-        getattr(type(cell), name) is getattr(GatedCell, name)
-        for name in ("call", "trace", "preactivation", "layout", "by_name", "peephole")
-    )
-    # An activation of somebody else's may draw random numbers.
-    known = all(
-        getattr(keras.activations, getattr(function, "__name__", ""), None) is function
-        for function in (cell.activation, cell.recurrent_activation)
-    )
-    own_weights = (
-        len(cell.weights) - len(cell.peephole_weights) - (3 if cell.use_bias else 2)
-    )
-    return usual and known and not own_weights
-
-
-class RecurrentLayer(keras.layers.RNN):
+class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     """Base of the layers: ``keras.layers.RNN`` around a `cell_class` of this package.
 
     A subclass sets `cell_class` and has a docstring; it takes the cell's arguments and those of
@@ -43,6 +20,8 @@ class RecurrentLayer(keras.layers.RNN):
         stateful: Start each batch from the final states of the batch before.
         unroll: Unroll the loop, which is faster and larger, for short sequences of fixed length.
         zero_output_for_mask: Output zeros, not the output before, at masked steps.
+        use_cudnn: As in ``keras.layers.LSTM``: ``"auto"`` uses cuDNN where that is possible,
+            True insists on it, False keeps from it. `kernel_report` tells what is possible.
         activity_regularizer: Regulariser of the output.
         name: Name of the layer.
         dtype: Dtype or dtype policy of layer and cell.
@@ -71,6 +50,7 @@ class RecurrentLayer(keras.layers.RNN):
         stateful=False,
         unroll=False,
         zero_output_for_mask=False,
+        use_cudnn="auto",
         activity_regularizer=None,
         name=None,
         dtype=None,
@@ -100,49 +80,28 @@ class RecurrentLayer(keras.layers.RNN):
             **layer_options,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+        if use_cudnn not in ("auto", True, False):
+            raise ValueError(
+                f"use_cudnn must be 'auto', True or False, got {use_cudnn!r}"
+            )
+        self.use_cudnn = use_cudnn
+        if keras.backend.backend() == "tensorflow" and not cudnn.obstacle(self):
+            if dispatch.device() == "gpu":
+                self.supports_jit = False  # XLA has no cuDNN
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Read the sequences: see the class."""
-        try:
+        from_zero = initial_state is None and not self.stateful
+        sequence = Sequence(in_layer=True, training=bool(training), from_zero=from_zero)
+        with one_sequence(self.cell, sequence):
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training
             )
-        finally:  # after an error, too
-            self.cell.reset_dropout_mask()
-            self.cell.reset_recurrent_dropout_mask()
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        """Run the cell over the sequence: called by ``keras.layers.RNN``.
-
-        On a CPU, TensorFlow runs independent operations of a graph side by side, but a loop depends on
-        itself from step to step; so a batch is cut into halves, two loops that occupy two cores. Each
-        half draws its own dropout masks. A cell with a `pure_step` trains in a loop of our own.
-        """
-        loop, batch = super().inner_loop, sequences.shape[0]
-        if keras.backend.backend() != "tensorflow":
-            return loop(sequences, initial_state, mask, training=training)
-        from custom_layers import time_loop  # imports TensorFlow
-
-        if not time_loop.in_graph_on_cpu():
-            return loop(sequences, initial_state, mask, training=training)
-        in_halves = batch is not None and batch >= SMALLEST_SPLIT
-        if training and not self.unroll and _has_pure_step(self.cell):
-            loop = functools.partial(time_loop.inner_loop, self)
-            in_halves = in_halves or batch is None
-        if not in_halves:
-            return loop(sequences, initial_state, mask, training=training)
-        results = []
-        for half, half_mask, *states in time_loop.halves(
-            sequences, mask, *initial_state
-        ):
-            self.cell.reset_dropout_mask()
-            self.cell.reset_recurrent_dropout_mask()
-            self.cell.get_dropout_mask(half[:, 0])
-            self.cell.get_recurrent_dropout_mask(states[0])
-            results.append(loop(half, states, half_mask, training=training))
-        last, outputs, states = zip(*results)
-        states = [ops.concatenate(pair, axis=0) for pair in zip(*states)]
-        return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), states
+        """Run the loop: called by ``keras.layers.RNN``."""
+        loop = super().inner_loop
+        return dispatch.run(self, loop, sequences, initial_state, mask, bool(training))
 
     @property
     def units(self):
@@ -154,7 +113,12 @@ class RecurrentLayer(keras.layers.RNN):
         config = super().get_config()
         del config["cell"]
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
-        return {**self.cell.get_config(), **config, "activity_regularizer": regularizer}
+        return {
+            **self.cell.get_config(),
+            **config,
+            "use_cudnn": self.use_cudnn,
+            "activity_regularizer": regularizer,
+        }
 
     @classmethod
     def from_config(cls, config):

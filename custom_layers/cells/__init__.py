@@ -1,0 +1,1 @@
+"""One file a variant: its equations, as a cell and as a drop-in layer."""

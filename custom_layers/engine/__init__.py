@@ -1,0 +1,1 @@
+"""How a cell becomes a layer, and how the layer runs over its sequence."""

@@ -1,0 +1,181 @@
+"""Which kernel runs a layer: the one place that asks for the device, and why not another.
+
+A layer of this package runs, in the order of preference,
+
+- on a GPU, on cuDNN's LSTM, where its mathematics is that of an LSTM;
+- on a CPU, in training, in a loop of our own for TensorFlow;
+- unrolled, in a loop of its own, where it has one;
+- in Keras's loop over its cell.
+
+In a graph on a CPU, TensorFlow runs independent operations side by side, but a loop depends
+on itself from step to step. So both loops read a batch there as two halves.
+"""
+
+import functools
+
+import keras
+from keras import ops
+
+from custom_layers.engine import cudnn
+from custom_layers.engine.prepared import (
+    Masks,
+    Sequence,
+    current_sequence,
+    one_sequence,
+)
+
+CUDNN = "cuDNN"
+TENSORFLOW_CPU = "TensorFlow's CPU loop"
+UNROLLED = "an unrolled loop of its own"
+KERAS = "Keras's loop"
+
+MIN_BATCH_TO_HALVE = 32  # sequences
+
+
+class Dispatched:
+    """A recurrent layer whose ``inner_loop`` is `run`.
+
+    Attributes:
+        unrolled_loop: None, or a function of the prepared step, sequences and states that
+            reads sequences from zero states and without mask, with ``unroll=True``.
+    """
+
+    unrolled_loop = None
+
+
+def run(layer, keras_loop, sequences, states, mask, training):
+    """Run a layer over its sequences; arguments and results as in ``RNN.inner_loop``.
+
+    Args:
+        layer: The layer, in a `Sequence` that is prepared.
+        keras_loop: The ``inner_loop`` of ``keras.layers.RNN``.
+        sequences: ``(batch, time, features)``.
+        states: List of the initial states.
+        mask: Boolean ``(batch, time)``, or None.
+        training: Whether dropout is on.
+
+    Raises:
+        ValueError: ``use_cudnn`` is True and cuDNN cannot run the layer.
+    """
+    sequence = current_sequence(layer.cell)
+    masked = mask is not None
+    kernel, reason = choose(layer, device(), training, masked, sequence.from_zero)
+    if layer.use_cudnn is True and kernel != CUDNN:
+        raise ValueError(f"use_cudnn is True, but {reason}: 'auto' uses {kernel}")
+    if kernel == CUDNN:
+        return cudnn.run(layer, sequences, states, mask, training)
+    if kernel == UNROLLED:
+        return layer.unrolled_loop(sequence.prepared[training], sequences, states)
+    loop = functools.partial(keras_loop, training=training)
+    in_graph = in_tensorflow_graph() and device() == "cpu"
+    if kernel == TENSORFLOW_CPU and in_graph:
+        loop = functools.partial(_train_on_cpu, layer)
+    batch, own_loop = sequences.shape[0], kernel == TENSORFLOW_CPU
+    if in_graph and (own_loop if batch is None else batch >= MIN_BATCH_TO_HALVE):
+        return _in_halves(layer.cell, loop, sequences, states, mask)
+    return loop(sequences, states, mask)
+
+
+def choose(layer, device, training, masked=False, from_zero=True):
+    """Return the kernel that a recurrent layer runs on, and why on no better one.
+
+    Args:
+        layer: A recurrent layer, also one of Keras.
+        device: ``"cpu"`` or ``"gpu"``.
+        training: Whether in training or at inference.
+        masked: Whether there is a mask.
+        from_zero: Whether the states are zeros at first.
+    """
+    obstacle = "cuDNN needs an NVIDIA GPU"
+    if device == "gpu" and (obstacle := cudnn.obstacle(layer, masked)) is None:
+        return CUDNN, ""
+    unrolled = getattr(layer, "unrolled_loop", None) if layer.unroll else None
+    if unrolled is not None and from_zero and not masked:
+        return UNROLLED, obstacle
+    if device == "gpu" or not isinstance(layer, Dispatched):
+        return KERAS, obstacle
+    if not training:
+        return KERAS, f"{TENSORFLOW_CPU} is for training"
+    obstacle = _tensorflow_cpu_obstacle(layer)
+    return (KERAS, obstacle) if obstacle else (TENSORFLOW_CPU, "")
+
+
+def _tensorflow_cpu_obstacle(layer):
+    """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
+    cell = layer.cell
+    if keras.backend.backend() != "tensorflow":
+        return f"the backend is {keras.backend.backend()}, not tensorflow"
+    if layer.unroll:
+        return "unroll is True"
+    if not cell.is_equations_alone():
+        return f"{type(cell).__name__} is more than equations after one product"
+    for name in ("activation", "recurrent_activation"):
+        function = getattr(cell, name)
+        known = getattr(keras.activations, getattr(function, "__name__", ""), None)
+        if function is not None and function is not known:  # it may draw random numbers
+            return f"{name} is none of keras.activations"
+    return None
+
+
+def device():
+    """Return ``"gpu"`` where Keras's backend computes on a GPU, else ``"cpu"``."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    first = keras.distribution.list_devices()[0]
+    return "gpu" if first.startswith("gpu") else "cpu"
+
+
+def in_tensorflow_graph():
+    """Return whether TensorFlow is building a graph."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
+
+    return tensorflow_cpu.current_graph() is not None
+
+
+def matmul_in_training():
+    """Return what makes the products with U whose gradient is faster, or None."""
+    if not in_tensorflow_graph() or device() != "cpu":
+        return None
+    from custom_layers.engine import tensorflow_cpu
+
+    return tensorflow_cpu.matmul_with_transposed_copy
+
+
+def _train_on_cpu(layer, sequences, states, mask):
+    from custom_layers.engine import tensorflow_cpu
+
+    return tensorflow_cpu.train(
+        current_sequence(layer.cell).prepared[True],
+        layer.cell.state_names,
+        sequences,
+        states,
+        mask,
+        go_backwards=layer.go_backwards,
+        return_sequences=layer.return_sequences,
+        zero_output_for_mask=layer.zero_output_for_mask,
+    )
+
+
+def _in_halves(cell, loop, sequences, states, mask):
+    """Run a loop over the two halves of a batch, which draw dropout masks of their own."""
+    from custom_layers.engine import tensorflow_cpu
+
+    whole, results = current_sequence(cell), []
+    for half, half_mask, *half_states in tensorflow_cpu.halves(
+        sequences, mask, *states
+    ):
+        part = Sequence(whole.in_layer, whole.training, whole.from_zero)
+        part.masks = Masks(U=whole.masks.U)  # one for the whole batch
+        with one_sequence(cell, part):
+            cell.masks(half[:, 0], half_states[0], part)
+            cell.prepare_sequence(part, half_states[0])
+            results.append(loop(half, half_states, half_mask))
+    last, outputs, new_states = zip(*results, strict=True)
+    new_states = [
+        ops.concatenate(pair, axis=0) for pair in zip(*new_states, strict=True)
+    ]
+    return ops.concatenate(last, axis=0), ops.concatenate(outputs, axis=0), new_states

@@ -1,0 +1,151 @@
+"""What the steps of one sequence share, prepared once: weights, masks, parameters."""
+
+import contextlib
+import threading
+import types
+import typing
+import weakref
+
+import keras
+from keras import ops
+
+
+class Product(typing.NamedTuple):
+    """``(x ⊙ x_mask) W + b`` and ``(h⁻ ⊙ h_mask) U``, of one gate or of all side by side.
+
+    ``U`` may be narrower than ``W``: the last gates then see no ``h⁻``.
+    """
+
+    x_mask: typing.Any  # (batch, features), or None
+    W: typing.Any  # (features, n·units)
+    b: typing.Any  # (n·units,), or None
+    h_mask: typing.Any  # (batch, units), or None
+    U: typing.Any  # (units, m·units), m ≤ n
+    matmul: typing.Callable = ops.matmul  # of h⁻ ⊙ h_mask and U
+
+
+class NoPeephole:
+    """The p of a gate without peephole: ``z + p * c`` is z, at no cost."""
+
+    __array_ufunc__ = None  # NumPy asks __radd__, too
+
+    def __mul__(self, c):
+        """Return nothing to add."""
+        return self
+
+    def __radd__(self, z):
+        """Return z."""
+        return z
+
+
+class Prepared(typing.NamedTuple):
+    """A step of a cell as a function of tensors alone."""
+
+    gates: tuple  # their names, in the order of the products' columns
+    products: list  # one `Product` for all gates, or one for each
+    vectors: dict  # weights (units,), or repeated (batch, units), by name
+    constants: dict  # what else the equations need, by name
+    equations: typing.Callable  # (z, p, states) -> everything computed, by name
+
+    def values(self, x, states):
+        """Take one step; return all gates and new states, by name."""
+        sums = []
+        for x_mask, W, b, h_mask, U, matmul in self.products:
+            from_x = ops.matmul(x if x_mask is None else x * x_mask, W)
+            from_h = matmul(states[0] if h_mask is None else states[0] * h_mask, U)
+            if U.shape[-1] == W.shape[-1]:
+                z = from_x + from_h
+                sums.append(z if b is None else ops.add(z, b))
+            else:
+                from_x = from_x if b is None else ops.add(from_x, b)
+                first, rest = ops.split(from_x, [U.shape[-1]], axis=-1)
+                sums += [first + from_h, rest]
+        return self.equations(self.by_gate(sums), self.p(self.vectors), states)
+
+    def by_gate(self, sums):
+        """Return pre-activations, several gates side by side, as z of each gate."""
+        units = self.products[0].U.shape[0]
+        counts = [z.shape[-1] // units for z in sums]
+        parts = [
+            part
+            for z, count in zip(sums, counts, strict=True)
+            for part in (ops.split(z, count, axis=-1) if count > 1 else [z])
+        ]
+        return types.SimpleNamespace(**dict(zip(self.gates, parts, strict=True)))
+
+    def p(self, vectors):
+        """Return the parameters of the equations, with these vectors."""
+        return types.SimpleNamespace(**self.constants, **vectors)
+
+
+class Masks(typing.NamedTuple):
+    """The dropout masks of one sequence: a tensor, a list with one for each gate, or None."""
+
+    x: typing.Any = None  # of the inputs, (batch, features)
+    h: typing.Any = None  # of the state, (batch, units)
+    U: typing.Any = None  # of the recurrent weights, as they are
+
+
+class Sequence:
+    """What one call of a recurrent layer keeps between its steps.
+
+    It is kept by thread and, where TensorFlow builds a graph, by graph: no other call sees
+    it. ``keras.layers.RNN`` does not say when a call failed. What it leaves behind in a
+    graph goes with that graph; outside a graph it keeps masks alone, no weights.
+
+    Args:
+        in_layer: Whether a `RecurrentLayer` reads the sequence: it says when a call failed.
+        training: Whether dropout is on, None if that is not known.
+        from_zero: Whether the first states are known to be zeros.
+
+    Attributes:
+        masks: The `Masks` drawn so far.
+        prepared: The steps: a `Prepared` for each value of ``training``.
+        levels: The sequences of a stack's levels.
+    """
+
+    def __init__(self, in_layer=False, training=None, from_zero=False):
+        self.in_layer, self.training, self.from_zero = in_layer, training, from_zero
+        self.masks, self.prepared, self.levels = Masks(), {}, ()
+
+
+_of_thread = threading.local()
+
+
+def _slot(cell):
+    """Return the list that holds the `Sequence` of a cell in this thread and graph, if any."""
+    if keras.backend.backend() == "tensorflow":
+        from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
+
+        if (graph := tensorflow_cpu.current_graph()) is not None:
+            # The graphs of loop bodies inherit the collections of the graph around them.
+            name = f"custom_layers/{threading.get_ident()}/{id(cell)}"
+            return graph.get_collection_ref(name)
+    if not hasattr(_of_thread, "slots"):
+        _of_thread.slots = weakref.WeakKeyDictionary()
+    return _of_thread.slots.setdefault(cell, [])
+
+
+def current_sequence(cell, begin=False):
+    """Return the `Sequence` that the cell reads in this thread and graph, or None."""
+    slot = _slot(cell)
+    if not slot and begin:
+        slot.append(Sequence())
+    return slot[0] if slot else None
+
+
+def forget_sequence(cell):
+    """Forget the `Sequence` of this thread and graph."""
+    _slot(cell).clear()
+
+
+@contextlib.contextmanager
+def one_sequence(cell, sequence):
+    """Keep a `Sequence` of a cell while the block runs, and not after an error either."""
+    slot = _slot(cell)
+    before = list(slot)
+    slot[:] = [sequence]
+    try:
+        yield sequence
+    finally:
+        slot[:] = before

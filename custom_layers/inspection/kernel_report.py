@@ -1,0 +1,80 @@
+"""Which kernel a model's recurrent layers use on each device, and why."""
+
+import keras
+
+from custom_layers.engine.dispatch import KERAS, choose
+
+
+def kernel_report(model):
+    """Tell which kernel every recurrent layer of a model uses on each device.
+
+    On a CPU that is one kernel in training and one at inference. What is not known before
+    a call is not seen here: with cuDNN a mask must be right-padded, without a fully masked
+    row, and on JAX and torch there must be none; an unrolled `ClockworkRNN` skips idle
+    modules only without a mask, and from zero states.
+
+    Args:
+        model: A Keras model or layer. Nested models, wrappers such as ``Bidirectional``,
+            and layers held as attributes, in lists or in dicts are searched too.
+
+    Returns:
+        Dict from the name of each recurrent layer, with " (2)" and so on where a name
+        repeats, to ``{"cpu": text, "gpu": text}``. A text names the kernel, and, for
+        Keras's loop, the first condition that keeps the layer from a better one.
+
+    Example:
+    >>> import keras
+    >>> layer = keras.layers.LSTM(8, recurrent_dropout=0.2, name="lstm")
+    >>> kernel_report(keras.Sequential([layer]))["lstm"]["gpu"]
+    "Keras's loop: recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM drops weights instead"
+    """
+    report = {}
+    for layer in _recurrent_layers(model, set()):
+        name, count = layer.name, 1
+        while name in report:  # models inside the model may repeat a name
+            name, count = f"{layer.name} ({count + 1})", count + 1
+        report[name] = {
+            "cpu": _on_cpu(layer),
+            "gpu": _in_words(*choose(layer, "gpu", training=True)),
+        }
+    return report
+
+
+def _on_cpu(layer):
+    """Return which kernels a layer uses on a CPU."""
+    training, inference = (choose(layer, "cpu", training=it) for it in (True, False))
+    if training[0] == inference[0]:
+        return _in_words(*training)
+    return f"{training[0]} in training, {inference[0]} at inference"
+
+
+def _in_words(kernel, reason):
+    return f"{kernel}: {reason}" if kernel == KERAS else kernel
+
+
+def _recurrent_layers(thing, seen):
+    """Yield every recurrent layer in ``thing``, a layer or a container of anything, once each.
+
+    Args:
+        thing: A layer is searched by its attributes; a dict, list, tuple or set by its
+            values. All attributes count, private ones too: it does no harm to look there.
+        seen: The ids of what was looked into before.
+    """
+    parts = ()
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, dict):
+        parts = thing.values()
+    elif isinstance(thing, (list, tuple, set)):
+        parts = thing
+    elif isinstance(thing, keras.layers.Layer):
+        if isinstance(thing, keras.layers.RNN):
+            yield thing
+        else:
+            parts = (
+                getattr(thing, "layers", ()),
+                vars(thing),
+            )  # a model's in order, then all others
+    for part in parts:
+        yield from _recurrent_layers(part, seen)
