@@ -92,8 +92,12 @@ def choose(layer, device, training, masked=False, from_zero=True):
     unrolled = getattr(layer, "unrolled_loop", None) if layer.unroll else None
     if unrolled is not None and from_zero and not masked:
         return UNROLLED, obstacle
-    if device == "gpu" or not isinstance(layer, Dispatched):
+    if device == "gpu":
         return KERAS, obstacle
+    if not isinstance(layer, Dispatched):
+        ours = hasattr(layer.cell, "is_equations_alone")
+        hint = "keras.layers.RNN has no other; the layers of custom_layers have"
+        return KERAS, hint if ours else obstacle
     if not training:
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     obstacle = _tensorflow_cpu_obstacle(layer)

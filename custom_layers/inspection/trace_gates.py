@@ -167,7 +167,7 @@ def _gru(cell):
     b = ops.concatenate([b[:first] + rec[:first], b[first:], rec[first:]])
     gates = ("z", "r", "x", "h")
     equations = _gru_equations if cell.reset_after else _gru_cho_equations
-    return _prepare(cell, gates, W, U, b, equations, U=U_g)
+    return _prepare(cell, gates, W, U, b, equations, U_g=U_g)
 
 
 def _gru_equations(z, p, states, σ, φ):
@@ -183,7 +183,7 @@ def _gru_cho_equations(z, p, states, σ, φ):
     """Cho et al. 2014, third version."""
     (h,) = states
     r = σ(z.r)
-    g = φ(z.x + ops.matmul(r * h, p.U))
+    g = φ(z.x + ops.matmul(r * h, p.U_g))
     update = σ(z.z)
     return {"z": update, "r": r, "g": g, "h": update * h + (1 - update) * g}
 

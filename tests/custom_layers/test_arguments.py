@@ -16,13 +16,14 @@ from custom_layers import (
     PeepholeLSTMCell,
     WeightDropLSTM,
 )
+from custom_layers.engine.prepared import Sequence
 
 OURS = [
     layer
     for layer in LAYERS.values()
     if getattr(layer, "func", layer).__module__.startswith("custom_layers")
 ]
-CLASSES = OURS + [layer.cell_class for layer in OURS if layer is not WeightDropLSTM]
+CLASSES = OURS + [layer.cell_class for layer in OURS]
 
 
 @pytest.mark.parametrize("make", CLASSES)
@@ -48,11 +49,9 @@ def test_arguments_of_any_layer(make):
 
 
 @pytest.mark.parametrize("make", CLASSES)
-@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout", "weight_dropout"])
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), "0.5", None])
 def test_dropout_rates(make, name, rate):
-    if make is WeightDropLSTM and name == "recurrent_dropout":
-        name = "weight_dropout"
     message = rf"{name} must be a number in \[0, 1\), got {rate!r}"
     with pytest.raises(ValueError, match=message):
         make(8, **{name: rate})
@@ -74,12 +73,6 @@ def test_peepholes(make, peepholes):
 def test_coupled_has_no_input_gate(make):
     with pytest.raises(ValueError, match=r"'f', 'o', got \('i',\)"):
         make(8, peepholes=("i",))
-
-
-@pytest.mark.parametrize("rate", [0.2, None])
-def test_weight_drop_has_no_recurrent_dropout(rate):
-    with pytest.raises(ValueError, match=f"recurrent_dropout must be 0, .* got {rate}"):
-        WeightDropLSTM(8, recurrent_dropout=rate)
 
 
 @pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
@@ -182,8 +175,12 @@ def test_tied_dropout_uses_one_mask_for_all_gates():
         cell.build((None, 8))
         cell.set_weights([np.ones(weight.shape) for weight in cell.get_weights()])
         x, h = keras.ops.ones((4, 8)), keras.ops.ones((4, 16))
-        cell.get_dropout_mask(x), cell.get_recurrent_dropout_mask(h)
-        f, c, _ = cell.preactivation(x, h, training=True).values()
+        masks = cell.masks(x, h, Sequence())
+        f, c, _ = (
+            keras.ops.matmul(x * each.x_mask, each.W)
+            + each.matmul(h * each.h_mask, each.U)
+            for each in [*cell.prepare(masks).products] * (3 if tied else 1)
+        )
         f, c = keras.ops.convert_to_numpy(f), keras.ops.convert_to_numpy(c)
         assert np.array_equal(f, c) is tied
 

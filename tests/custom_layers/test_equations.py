@@ -167,7 +167,8 @@ MUTANTS = {
     ],
     "coupled": [CouplingTheOtherWayRound, ForgetAndOutputGateSwapped],
     "depth-gated": [
-        DepthGateSeesCellOfStepBefore, LevelReadsCellNotOutputBelow,
+        DepthGateSeesCellOfStepBefore,
+        LevelReadsCellNotOutputBelow,
         DepthGateIsTheOutputGate,
     ],
     "clockwork": [FastModulesFeedSlowOnes, ActivationOfCopies, ClockOneStepLate],

@@ -10,9 +10,10 @@ from custom_layers import (
     CoupledLSTM,
     PeepholeLSTM,
     WeightDropLSTM,
-    coupled_lstm,
     kernel_report,
 )
+from custom_layers.engine import cudnn, dispatch
+from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 LSTM, GRU = keras.layers.LSTM, keras.layers.GRU
 
@@ -24,21 +25,33 @@ def rng():
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """Pretend that there is one: the fused LSTM then falls back to Keras's loop, on the same weights."""
-    monkeypatch.setattr(coupled_lstm, "has_gpu", lambda: True)
+    """Pretend that there is one."""
+    monkeypatch.setattr(dispatch, "device", lambda: "gpu")
 
 
-def use_of_fused(layer, x, monkeypatch, **call):
-    """Run a layer; return whether it used the fused LSTM."""
-    calls, original = [], layer.fused.inner_loop
+@pytest.fixture
+def cudnn_calls(gpu, monkeypatch):
+    """Record the weights that cuDNN gets; in its place Keras's loop runs these weights."""
+    calls = []
 
-    def record(*arguments):
-        calls.append(arguments)
-        return original(*arguments)
+    def lstm_step(cell, x, states):
+        """Gers et al. 2000, with the weights that the cell was given."""
+        (h, c), ops = states, keras.ops
+        z = ops.matmul(x, cell.kernel) + ops.matmul(h, cell.recurrent_kernel)
+        i, f, g, o = ops.split(z if cell.bias is None else z + cell.bias, 4, axis=-1)
+        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        h = ops.sigmoid(o) * ops.tanh(c)
+        return h, [h, c]
 
-    monkeypatch.setattr(layer.fused, "inner_loop", record)
-    layer(x, **call)
-    return bool(calls)
+    class Recorded(cudnn._Cell):
+        def __init__(self, cell, weights, step):
+            super().__init__(cell, weights, step)
+            calls.append(list(weights))
+
+        __call__ = call = lstm_step
+
+    monkeypatch.setattr(cudnn, "_Cell", Recorded)
+    return calls
 
 
 CONDITIONS = [
@@ -62,10 +75,14 @@ CONDITIONS = [
     (GRU, {}, None),
     (GRU, {"reset_after": False}, "reset_after is False, cuDNN needs True"),
     (GRU, {"recurrent_dropout": 0.2}, "recurrent_dropout is 0.2, cuDNN needs 0"),
-    (keras.layers.SimpleRNN, {}, "cuDNN has no kernel for SimpleRNNCell"),
-    (PeepholeLSTM, {}, "cuDNN has no kernel for PeepholeLSTMCell"),
+    (keras.layers.SimpleRNN, {}, "cuDNN has no kernel for SimpleRNN(SimpleRNNCell)"),
+    (PeepholeLSTM, {}, "peepholes is ('i', 'f', 'o'), cuDNN needs ()"),
+    (PeepholeLSTM, {"peepholes": ()}, None),
+    (PeepholeLSTM, {"peepholes": (), "use_cudnn": False}, "use_cudnn is False, cuDNN"),
     (LAYERS["clockwork"], {}, "cuDNN has no kernel for ClockworkRNNCell"),
-    (LAYERS["depth-gated"], {}, "cuDNN has no kernel for DepthGatedLSTMCell"),
+    (LAYERS["clockwork"], {"use_cudnn": False}, "use_cudnn is False, cuDNN needs"),
+    (LAYERS["depth-gated"], {}, "peepholes is ('i', 'f', 'o'), cuDNN needs ()"),
+    (LAYERS["depth-gated"], {"peepholes": ()}, "cuDNN has no kernel for DepthGated"),
     (CoupledLSTM, {}, None),
     (CoupledLSTM, {"dropout": 0.3}, None),
     (CoupledLSTM, {"peepholes": ("f",)}, "peepholes is ('f',), cuDNN needs ()"),
@@ -99,8 +116,8 @@ CONDITIONS = [
 
 
 @pytest.mark.parametrize(("layer_class", "options", "obstacle"), CONDITIONS)
-def test_report_and_dispatch(layer_class, options, obstacle, gpu, monkeypatch):
-    """The report names the condition, and CoupledLSTM does what the report says."""
+def test_report_and_dispatch(layer_class, options, obstacle, cudnn_calls):
+    """The report names the condition, and our layers do what the report says."""
     layer = layer_class(4, **options)
     report = kernel_report(layer)[layer.name]
     if (
@@ -112,40 +129,94 @@ def test_report_and_dispatch(layer_class, options, obstacle, gpu, monkeypatch):
     if obstacle is None:
         assert report["gpu"] == "cuDNN"
     else:
-        assert report["gpu"].startswith("generic loop: " + obstacle)
-    assert report["cpu"] == "generic loop: cuDNN needs an NVIDIA GPU"
-    if layer_class is CoupledLSTM:
-        used = use_of_fused(layer, np.ones((2, 3, 5), "float32"), monkeypatch)
-        assert used == (obstacle is None)
+        assert report["gpu"].startswith("Keras's loop: " + obstacle)
+    if isinstance(layer, RecurrentLayer):
+        layer(np.ones((2, 3, 5), "float32"))
+        assert bool(cudnn_calls) == (obstacle is None)
 
 
-def test_coupled_with_a_mask(gpu, monkeypatch):
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+BOTH = "TensorFlow's CPU loop in training, Keras's loop at inference"
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (LSTM(4), "Keras's loop: cuDNN needs an NVIDIA GPU"),
+        (
+            keras.layers.RNN(PeepholeLSTM(4).cell),
+            "Keras's loop: keras.layers.RNN has no",
+        ),
+        (PeepholeLSTM(4), BOTH),
+        (LAYERS["clockwork"](4), BOTH),
+        (PeepholeLSTM(4, unroll=True), "Keras's loop: unroll is True"),
+        (LAYERS["clockwork"](4, unroll=True), "an unrolled loop of its own"),
+        (LAYERS["depth-gated"](4), "Keras's loop: DepthGatedLSTMCell is more than"),
+        (
+            PeepholeLSTM(4, activation=lambda x: x),
+            "Keras's loop: activation is none of keras.activations",
+        ),
+    ],
+)
+def test_report_on_a_cpu(layer, text):
+    if not TENSORFLOW and text == BOTH:
+        text = f"Keras's loop: the backend is {keras.backend.backend()}, not tensorflow"
+    ours = text.startswith("Keras's loop") and isinstance(layer, RecurrentLayer)
+    if not TENSORFLOW and ours:
+        text = "Keras's loop: the backend is"
+    assert kernel_report(layer)[layer.name]["cpu"].startswith(text)
+
+
+def test_coupled_with_a_mask(cudnn_calls):
     """TensorFlow's cuDNN takes a mask, JAX's and torch's do not."""
-    x, mask = (
-        np.ones((2, 3, 5), "float32"),
-        np.array([[True] * 3, [True, False, False]]),
+    mask = np.array([[True] * 3, [True, False, False]])
+    CoupledLSTM(4)(np.ones((2, 3, 5), "float32"), mask=mask)
+    assert bool(cudnn_calls) == TENSORFLOW
+
+
+def test_without_gpu_coupled_runs_its_own_gates(cudnn_calls, monkeypatch):
+    monkeypatch.setattr(dispatch, "device", lambda: "cpu")
+    CoupledLSTM(4)(np.ones((2, 3, 5), "float32"))
+    assert not cudnn_calls
+
+
+OURS = [layer for layer in LAYERS.values() if hasattr(layer, "cell_class")]
+
+
+@pytest.mark.parametrize("layer_class", OURS)
+def test_wrong_use_cudnn(layer_class):
+    message = "use_cudnn must be 'auto', True or False, got 'yes'"
+    with pytest.raises(ValueError, match=message):
+        layer_class(4, use_cudnn="yes")
+
+
+@pytest.mark.parametrize("layer_class", OURS)
+def test_use_cudnn_is_kept(layer_class):
+    layer = layer_class(4, use_cudnn=False)
+    assert type(layer).from_config(layer.get_config()).use_cudnn is False
+
+
+@pytest.mark.parametrize("layer_class", [LSTM, *OURS])
+def test_use_cudnn_true_insists_as_in_keras(layer_class):
+    """Without a GPU: an error that says why, as from ``keras.layers.LSTM``."""
+    layer = layer_class(4, use_cudnn=True)
+    match = (
+        "use_cudnn" if layer_class is LSTM else "use_cudnn is True, but .*'auto' uses"
     )
-    used = use_of_fused(CoupledLSTM(4), x, monkeypatch, mask=mask)
-    assert used == (keras.backend.backend() == "tensorflow")
+    with pytest.raises(ValueError, match=match):
+        layer(np.ones((2, 3, 5), "float32"))
 
 
-def test_without_gpu_coupled_runs_its_own_gates(monkeypatch):
-    assert not use_of_fused(CoupledLSTM(4), np.ones((2, 3, 5), "float32"), monkeypatch)
-
-
-def test_wrong_use_cudnn():
-    for layer_class in (CoupledLSTM, WeightDropLSTM):
-        with pytest.raises(
-            ValueError, match="use_cudnn must be 'auto', True or False, got 'yes'"
-        ):
-            layer_class(4, use_cudnn="yes")
+def test_use_cudnn_true_names_the_obstacle(gpu):
+    with pytest.raises(ValueError, match=r"but peepholes is \('i', 'f', 'o'\), cuDNN"):
+        PeepholeLSTM(4, use_cudnn=True)(np.ones((2, 3, 5), "float32"))
 
 
 @pytest.mark.parametrize(
     "options", [{}, {"go_backwards": True}, {"return_sequences": False}]
 )
 @pytest.mark.parametrize("masked", [False, True])
-def test_tied_weights_give_the_loop(options, masked, rng, gpu):
+def test_tied_weights_give_the_loop(options, masked, rng, cudnn_calls):
     """Outputs, states and gradients of the three gates and of the tied LSTM, in float64."""
     tied = random_layer(CoupledLSTM, 4, 5, rng, dtype="float64", **options)
     loop = CoupledLSTM.from_config(tied.get_config() | {"use_cudnn": False})
@@ -165,7 +236,7 @@ def test_tied_weights_give_the_loop(options, masked, rng, gpu):
             assert_close(gradient, expected[name], 1e-6)
 
 
-def test_tied_weights_use_the_same_dropout(rng, gpu):
+def test_tied_weights_use_the_same_dropout(rng, cudnn_calls):
     tied = random_layer(CoupledLSTM, 4, 5, rng, dropout=0.5, seed=3)
     loop = CoupledLSTM.from_config(tied.get_config() | {"use_cudnn": False})
     loop.build((None, None, 5))
@@ -174,23 +245,31 @@ def test_tied_weights_use_the_same_dropout(rng, gpu):
     assert_close(run(tied, x, training=True)[0], run(loop, x, training=True)[0], 1e-6)
 
 
-def test_weight_drop_is_an_lstm_with_dropped_weights(rng):
-    """Each entry of U is 0 or twice itself; the LSTM with that U gives the same; masks change."""
+def test_tied_weights_reach_cudnn(rng, cudnn_calls):
+    layer = random_layer(CoupledLSTM, 2, 5, rng)
+    run(layer, np.ones((1, 2, 5), "float32"))
+    for given, weight in zip(cudnn_calls[0], layer.get_weights(), strict=True):
+        expected = np.concatenate([-weight[..., :2], weight], axis=-1)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(given), expected)
+
+
+def test_weight_drop_is_an_lstm_with_dropped_weights(rng, cudnn_calls):
+    """Entries of U are 0 or doubled; the LSTM with that U gives the same; masks change."""
     dropping = random_layer(WeightDropLSTM, 6, 5, rng, weight_dropout=0.5, seed=4)
-    plain = random_layer(LSTM, 6, 5, rng)
-    drawn, original = [], dropping.fused.inner_loop
-
-    def record(weights, *arguments):
-        drawn.append([keras.ops.convert_to_numpy(weight) for weight in weights])
-        return original(weights, *arguments)
-
-    dropping.fused.inner_loop = record
+    loop = WeightDropLSTM.from_config(dropping.get_config() | {"use_cudnn": False})
+    loop.build((None, None, 5))
+    loop.set_weights(dropping.get_weights())
+    plain = random_layer(LSTM, 6, 5, rng, use_cudnn=False)
     x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
     for _ in range(2):
         outputs = run(dropping, x, training=True)[0]
-        plain.set_weights(drawn[-1])
+        plain.set_weights([keras.ops.convert_to_numpy(w) for w in cudnn_calls[-1]])
         assert_close(outputs, run(plain, x)[0], 1e-6)
+        assert_close(run(loop, x, training=True)[0], outputs, 1e-6)
     kernel, recurrent_kernel, bias = dropping.get_weights()
+    drawn = [
+        [keras.ops.convert_to_numpy(w) for w in weights] for weights in cudnn_calls
+    ]
     for weights in drawn:
         np.testing.assert_array_equal(weights[0], kernel)
         np.testing.assert_array_equal(weights[2], bias)
@@ -202,27 +281,26 @@ def test_weight_drop_is_an_lstm_with_dropped_weights(rng):
     assert_close(run(dropping, x)[0], run(plain, x)[0], 1e-6)
 
 
-def test_weight_drop_keeps_the_expected_weight(rng):
+@pytest.mark.parametrize("layer_class", OURS)
+def test_every_cell_drops_weights(layer_class, rng):
+    """All steps and sequences alike: the masked U in place of U gives the same outputs."""
+    layer = random_layer(layer_class, 4, 5, rng, weight_dropout=0.5, seed=2)
+    x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
+    x[1] = x[0]
+    dropped, kept = run(layer, x, training=True)[0], run(layer, x)[0]
+    assert np.max(np.abs(dropped - kept)) > 1e-3
+    np.testing.assert_allclose(dropped[0], dropped[1], atol=1e-6)
+    assert np.max(np.abs(run(layer, x, training=True)[0] - dropped)) > 1e-3
+
+
+def test_weight_drop_keeps_the_expected_weight(rng, cudnn_calls):
     """The scale 1 / (1 − rate): the mean over many masks is U."""
     layer = random_layer(WeightDropLSTM, 32, 5, rng, weight_dropout=0.3, seed=4)
-    drawn, original = [], layer.fused.inner_loop
-
-    def record(weights, *arguments):
-        drawn.append(keras.ops.convert_to_numpy(weights[1]))
-        return original(weights, *arguments)
-
-    layer.fused.inner_loop = record
     for _ in range(20):
         layer(np.zeros((1, 1, 5), "float32"), training=True)
+    drawn = [keras.ops.convert_to_numpy(weights[1]) for weights in cudnn_calls]
     recurrent_kernel = layer.get_weights()[1]
     assert abs(np.mean(np.array(drawn) / recurrent_kernel) - 1) < 0.02
-
-
-def test_weight_drop_reports_no_fusion_to_bidirectional():
-    """Bidirectional must not hand the undropped weights to a fused kernel of its own."""
-    both = keras.layers.Bidirectional(WeightDropLSTM(4, use_cudnn="auto"))
-    assert both.forward_layer.use_cudnn is False
-    assert {kernel["gpu"] for kernel in kernel_report(both).values()} == {"cuDNN"}
 
 
 def test_report_finds_every_layer():
@@ -236,7 +314,7 @@ def test_report_finds_every_layer():
     x = keras.layers.RNN(keras.layers.LSTMCell(4), name="rnn")(x)
     report = kernel_report(keras.Model(inputs, x))
     assert report.keys() == {"inner", "forward_both", "backward_both", "rnn"}
-    assert report["rnn"]["gpu"] == "generic loop: cuDNN has no kernel for LSTMCell"
+    assert report["rnn"]["gpu"] == "Keras's loop: cuDNN has no kernel for RNN(LSTMCell)"
 
 
 class OwnLayer(keras.layers.Layer):

@@ -93,7 +93,7 @@ def test_go_backwards(make, rng, x):
     outputs = run(layer, x, mask=mask)[0]
     assert_close(traces["h"][:, -1], outputs[:, -1], 1e-6)
     (candidate, *_) = (
-        values for name, values in traces.items() if name.startswith("candidate")
+        values for name, values in traces.items() if name.startswith("g")
     )
     assert np.isnan(candidate[1, :5]).all() and not np.isnan(candidate[1, 5:]).any()
     assert_close(trace_gates(layer, x)["h"], run(layer, x)[0], 1e-6)
@@ -105,7 +105,7 @@ def test_names(name, rng, x):
     traces = trace_gates(
         random_layer(layer_class, UNITS, FEATURES, rng, **arguments), x
     )
-    found = {key for key in traces if key.split("_")[0] not in ("candidate", "c", "h")}
+    found = {key for key in traces if key.split("_")[0] not in ("g", "c", "h")}
     assert found == set(GATES[name].split())
     assert {"h"} <= traces.keys()
     assert ("c" in traces) == (name not in ("gru", "clockwork", "simple-rnn"))
@@ -125,7 +125,7 @@ def test_gates_of_an_lstm(name, rng, x):
     z = {gate: x @ W[gate] + before @ U[gate] + b[gate] for gate in "ifco"}
     for gate in "ifo":
         assert_close(traces[gate], sigmoid(z[gate]), 1e-5)
-    assert_close(traces["candidate"], np.tanh(z["c"]), 1e-5)
+    assert_close(traces["g"], np.tanh(z["c"]), 1e-5)
     assert_close(traces["h"], traces["o"] * np.tanh(traces["c"]), 1e-6)
 
 
