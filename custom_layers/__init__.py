@@ -10,11 +10,11 @@ import keras
 from custom_layers.cells.clockwork_rnn import ClockworkRNN, ClockworkRNNCell
 from custom_layers.cells.coupled_lstm import CoupledLSTM, CoupledLSTMCell
 from custom_layers.cells.depth_gated_lstm import DepthGatedLSTM, DepthGatedLSTMCell
+from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
+from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMCell
 from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.inspection.kernel_report import kernel_report
-from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.inspection.trace_gates import trace_gates
-from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMCell
 
 #: Name -> constructor of a layer, called with ``units`` and keyword arguments.
 LAYERS = {

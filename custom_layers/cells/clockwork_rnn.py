@@ -13,7 +13,7 @@ from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 
 class Clock:
-    """The time t mod T_k of modules with periods T_k, as a tensor that a state can hold.
+    """The time t mod T_k of modules with periods T_k, in the form of a state.
 
     It is kept in digits of base 256, which float16 and bfloat16 hold exactly: a bare
     counter sticks at 2048 in float16, and at 256 in bfloat16.
@@ -42,13 +42,8 @@ class Clock:
         whole = all(
             isinstance(p, numbers.Integral) and not isinstance(p, bool) for p in chosen
         )
-        rising = all(a < b for a, b in itertools.pairwise(chosen))
-        if (
-            not chosen
-            or not whole
-            or not rising
-            or not 1 <= chosen[0] <= chosen[-1] < 2**31
-        ):
+        rising = all(a < b for a, b in itertools.pairwise((0, *chosen, 2**31)))
+        if not chosen or not whole or not rising:
             raise ValueError(
                 "periods must be positive integers in rising order, each once, below "
                 f"2**31, got {periods!r}"
@@ -80,11 +75,11 @@ class Clock:
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class ClockworkRNNCell(RecurrentCell):
-    """RNN cell whose modules tick at their own pace: one time step, for ``keras.layers.RNN``.
+    """RNN cell whose modules tick at their own pace, for ``keras.layers.RNN``.
 
-    Koutník et al. 2014, "A Clockwork RNN" (arXiv 1402.3511), section 3. The units form ``g`` modules of
-    ``units / g`` each, with periods T_1 < … < T_g. At step t = 0, 1, 2, …, with ``⁻`` for
-    "at the step before":
+    Koutník et al. 2014, "A Clockwork RNN" (arXiv 1402.3511), section 3. The units form
+    ``g`` modules of ``units / g`` each, with periods T_1 < … < T_g. At step t = 0, 1,
+    2, …, with ``⁻`` for "at the step before":
 
         active = t mod T = 0
         g = φ(W_g x + U_g h⁻ + b_g)
@@ -92,48 +87,50 @@ class ClockworkRNNCell(RecurrentCell):
 
     with the T of each unit's module: an idle module is an exact copy. Slow modules feed
     fast ones: of U only the blocks from a module j to modules k ≤ j exist.
-    ``recurrent_kernel_k`` holds those of module k = 1 … g one below the other,
-    ``((g − k + 1)·units/g, units/g)``. ``kernel (features, units)`` and ``bias (units,)``
-    are as in ``keras.layers.SimpleRNNCell``.
+    ``recurrent_kernel_k`` holds those of module k = 1 … g one below the other, ``((g −
+    k + 1)·units/g, units/g)``. ``kernel (features, units)`` and ``bias (units,)`` are
+    as in ``keras.layers.SimpleRNNCell``.
 
-    The clock is a state, t mod T_k for each module, so it goes on across batches of a ``stateful``
-    layer, and starts at 0 at the end of the sequence with ``go_backwards``. A masked step changes no
-    state, and so the clock pauses on padding. It is kept in digits of base 256, which float16 and
-    bfloat16 hold exactly.
+    The clock is a state, t mod T_k for each module, so it goes on across batches of a
+    ``stateful`` layer, and starts at 0 at the end of the sequence with
+    ``go_backwards``. A masked step changes no state, and so the clock pauses on
+    padding. It is kept in digits of base 256, which float16 and bfloat16 hold exactly.
 
     Args:
         units: Positive integer, a multiple of the number of periods.
-        periods: Positive integers below 2³¹ in rising order, one for each module. They need not divide
-            each other. Default ``(1, 2, 4, 8)``.
+        periods: Positive integers below 2³¹ in rising order, one for each module. They
+            need not divide each other. Default ``(1, 2, 4, 8)``.
         activation: φ. Default ``"tanh"``.
         use_bias: Whether there is a bias.
         dropout: Fraction of the inputs to drop, the same ones at every step.
         recurrent_dropout: Fraction of ``h⁻`` to drop, the same units at every step.
-        **kwargs: ``kernel_initializer``, ``recurrent_initializer``, ``bias_initializer`` and their
-            regularisers and constraints, ``seed``, ``dtype``, ``name``, ``trainable``, as in
-            ``keras.layers.SimpleRNNCell``.
+        **kwargs: ``kernel_initializer``, ``recurrent_initializer``,
+            ``bias_initializer`` and their regularisers and constraints, ``seed``,
+            ``dtype``, ``name``, ``trainable``, as in ``keras.layers.SimpleRNNCell``.
 
     Call arguments:
         inputs: ``(batch, features)``.
-        states: ``h (batch, units)``, and the clock ``(batch, g·digits)``: one digit for each module if
-            the longest period is at most 256.
+        states: ``h (batch, units)``, and the clock ``(batch, g·digits)``: one digit for
+            each module if the longest period is at most 256.
         training: Whether dropout is on.
 
     Returns:
         ``h (batch, units)``, and the list of new states.
 
     Raises:
-        ValueError: ``units`` is not a positive integer or no multiple of the number of periods, the
-            periods are not positive integers in rising order, or a dropout lies outside [0, 1).
+        ValueError: ``units`` is not a positive integer or no multiple of the number of
+            periods, the periods are not positive integers in rising order, or a dropout
+            lies outside [0, 1).
 
-    Differs from ``keras.layers.SimpleRNNCell`` in its periods: with ``periods=(1,)`` it is that cell.
+    Differs from ``keras.layers.SimpleRNNCell`` in its periods: with ``periods=(1,)`` it
+    is that cell.
 
     Example: the paper's model for one input and one output has 2,497 parameters.
 
     >>> import keras
     >>> layer = keras.layers.RNN(ClockworkRNNCell(64, (1, 2, 4, 8, 16, 32, 64, 128)))
     >>> model = keras.Sequential([keras.Input((None, 1)), layer, keras.layers.Dense(1)])
-    >>> sum(weight.size for weight in map(keras.ops.convert_to_numpy, model.trainable_weights))
+    >>> model.count_params()
     2497
     """
 
@@ -196,23 +193,27 @@ class ClockworkRNNCell(RecurrentCell):
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class ClockworkRNN(RecurrentLayer):
-    """RNN layer whose modules tick at their own pace; drops in where ``keras.layers.SimpleRNN`` stands.
+    """RNN layer whose modules tick at their own pace, like ``keras.layers.SimpleRNN``.
 
-    The equations, with their source, and the clock are in `ClockworkRNNCell`; the arguments of the loop
-    (``return_sequences``, ``go_backwards``, …), the call arguments and the shapes in `RecurrentLayer`.
+    The equations, with their source, and the clock are in `ClockworkRNNCell`; the
+    arguments of the loop (``return_sequences``, ``go_backwards``, …), the call
+    arguments and the shapes in `RecurrentLayer`.
 
     Args:
         units: Positive integer, a multiple of the number of periods.
-        periods: Positive integers in rising order, one for each module. Default ``(1, 2, 4, 8)``.
+        periods: Positive integers in rising order, one for each module. Default ``(1,
+            2, 4, 8)``.
         **kwargs: The other arguments of `ClockworkRNNCell` and of `RecurrentLayer`.
 
     Raises:
         ValueError: As in `ClockworkRNNCell`.
 
-    With ``unroll=True`` it computes at every step only the modules that tick, if it knows them: without
-    a mask, an ``initial_state`` or ``stateful``. That is the saving that the paper's section 3 counts.
+    With ``unroll=True`` it computes at every step only the modules that tick, if it
+    knows them: without a mask, an ``initial_state`` or ``stateful``. That is the saving
+    that the paper's section 3 counts.
 
-    Differs from ``keras.layers.SimpleRNN`` in its periods, and in returning its clock as a second state.
+    Differs from ``keras.layers.SimpleRNN`` in its periods, and in returning its clock
+    as a second state.
 
     Example:
     >>> import numpy as np
@@ -224,7 +225,7 @@ class ClockworkRNN(RecurrentLayer):
     cell_class = ClockworkRNNCell
 
     def unrolled_loop(self, prepared, sequences, states):
-        """Read sequences of known length from zero states: at each step who ticks alone."""
+        """Read sequences from zero states: at each step the ticking modules alone."""
         cell, (h, clock) = self.cell, states
         (product,) = prepared.products
         if product.x_mask is not None:

@@ -4,21 +4,22 @@ import typing
 
 import keras
 
+from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
 from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.engine.prepared import Masks, Sequence
 from custom_layers.engine.recurrent_cell import check_positive, clone_initializer
 from custom_layers.engine.recurrent_layer import RecurrentLayer
-from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class DepthGatedLSTMCell(GatedCell):
-    """Stack of LSTMs whose cell states are linked by a gate: one time step, for ``keras.layers.RNN``.
+    """Stack of LSTMs whose cell states are linked, for ``keras.layers.RNN``.
 
-    Yao et al. 2015, "Depth-Gated Recurrent Neural Networks" (arXiv 1508.03790), section 3. The bottom
-    level is a peephole LSTM, as in `PeepholeLSTMCell`. Each level above it reads the ``h`` of the level
-    below as its ``x``, and adds a gate ``d``; with ``⁻`` for "at the step before", and ``c_below`` for
-    the ``c`` of the level below at the SAME step:
+    Yao et al. 2015, "Depth-Gated Recurrent Neural Networks" (arXiv 1508.03790), section
+    3. The bottom level is a peephole LSTM, as in `PeepholeLSTMCell`. Each level above
+    it reads the ``h`` of the level below as its ``x``, and adds a gate ``d``; with
+    ``⁻`` for "at the step before", and ``c_below`` for the ``c`` of the level below at
+    the SAME step:
 
         i = σ(W_i x + U_i h⁻ + b_i + p_i ⊙ c⁻)
         f = σ(W_f x + U_f h⁻ + b_f + p_f ⊙ c⁻)
@@ -28,21 +29,25 @@ class DepthGatedLSTMCell(GatedCell):
         o = σ(W_o x + U_o h⁻ + b_o + p_o ⊙ c)
         h = o ⊙ φ(c)
 
-    Choices, where the paper and its authors' program differ: the bottom level has no gate ``d`` (the
-    program gives it a linear image of ``x`` in place of ``c_below``); input and forget gate are
-    independent (the program couples them by default); all peepholes are vectors (full matrices in the
-    program). ``d`` has no U h⁻, as in the paper.
+    Choices, where the paper and its authors' program differ: the bottom level has no
+    gate ``d`` (the program gives it a linear image of ``x`` in place of ``c_below``);
+    input and forget gate are independent (the program couples them by default); all
+    peepholes are vectors (full matrices in the program). ``d`` has no U h⁻, as in the
+    paper.
 
-    A level's weights are those of `PeepholeLSTMCell`. Above the bottom, kernel and bias have
-    the columns of d after those of i, f, g, o, and two vectors ``q`` and ``r (units,)``
-    follow, which use the initialiser, regulariser and constraint of the peepholes.
+    A level's weights are those of `PeepholeLSTMCell`. Above the bottom, kernel and bias
+    have the columns of d after those of i, f, g, o, and two vectors ``q`` and ``r
+    (units,)`` follow, which use the initialiser, regulariser and constraint of the
+    peepholes.
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c`` of every level.
-        depth: Positive integer, the number of levels. Default 2; 1 is a `PeepholeLSTMCell`.
-        peepholes: The gates that get a peephole, at every level: any subset of ``("i", "f", "o")``.
-        **kwargs: The other arguments of `GatedCell`, for every level. ``dropout`` drops inputs of every
-            level; level ``l`` above the bottom uses ``seed + l``.
+        depth: Positive integer, the number of levels. Default 2; 1 is a
+            `PeepholeLSTMCell`.
+        peepholes: The gates that get a peephole, at every level: any subset of ``("i",
+            "f", "o")``.
+        **kwargs: The other arguments of `GatedCell`, for every level. ``dropout`` drops
+            inputs of every level; level ``l`` above the bottom uses ``seed + l``.
 
     Call arguments:
         inputs: ``(batch, features)``.
@@ -55,8 +60,8 @@ class DepthGatedLSTMCell(GatedCell):
     Raises:
         ValueError: ``depth`` is not a positive integer, or as in `GatedCell`.
 
-    Differs from a stack of ``keras.layers.LSTM`` in its peepholes and in ``d ⊙ c_below``: with
-    b_d far below zero it is a stack of peephole LSTMs.
+    Differs from a stack of ``keras.layers.LSTM`` in its peepholes and in ``d ⊙
+    c_below``: with b_d far below zero it is a stack of peephole LSTMs.
 
     Example:
     >>> import keras, numpy as np
@@ -74,7 +79,7 @@ class DepthGatedLSTMCell(GatedCell):
         check_positive(depth=depth)
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
-        # At a masked step Keras takes the first state for the output: the top comes first.
+        # At a masked step Keras outputs the first state: the top comes first.
         self.state_names = [
             f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"
         ]
@@ -176,11 +181,11 @@ class _PreparedStack(typing.NamedTuple):
 
 @keras.saving.register_keras_serializable(package="custom_layers")
 class DepthGatedLSTM(RecurrentLayer):
-    """Stack of LSTMs whose cell states are linked by a gate; drops in where ``keras.layers.LSTM`` stands.
+    """Stack of LSTMs whose cell states are linked, like ``keras.layers.LSTM``.
 
-    The equations, with their source and our choices, are in `DepthGatedLSTMCell`; the arguments of the
-    loop (``return_sequences``, ``go_backwards``, …), the call arguments and the shapes in
-    `RecurrentLayer`.
+    The equations, with their source and our choices, are in `DepthGatedLSTMCell`; the
+    arguments of the loop (``return_sequences``, ``go_backwards``, …), the call
+    arguments and the shapes in `RecurrentLayer`.
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c`` of every level.
@@ -190,8 +195,8 @@ class DepthGatedLSTM(RecurrentLayer):
     Raises:
         ValueError: As in `DepthGatedLSTMCell`.
 
-    Differs from a stack of ``keras.layers.LSTM`` in its peepholes, in the link between the cell states,
-    and in that it is one layer, with 2·depth states.
+    Differs from a stack of ``keras.layers.LSTM`` in its peepholes, in the link between
+    the cell states, and in that it is one layer, with 2·depth states.
 
     Example:
     >>> import numpy as np

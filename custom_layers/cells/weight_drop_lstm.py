@@ -15,7 +15,8 @@ class WeightDropLSTMCell(PeepholeLSTMCell):
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
-        weight_dropout: Fraction of the recurrent weights to drop, in [0, 1). Default 0.5.
+        weight_dropout: Fraction of the recurrent weights to drop, in [0, 1). Default
+            0.5.
         **kwargs: The other arguments of `GatedCell`.
 
     Raises:
@@ -38,18 +39,22 @@ class WeightDropLSTMCell(PeepholeLSTMCell):
 class WeightDropLSTM(RecurrentLayer):
     """LSTM layer that drops recurrent weights, not states, and so stays on cuDNN.
 
-    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models" (arXiv 1708.02182), section 2:
-    DropConnect (Wan et al. 2013, ICML) on the recurrent weights. With a mask M of the shape of U whose
-    entries are 0 with probability ``weight_dropout``, else 1 / (1 − weight_dropout),
+    Merity et al. 2017, "Regularizing and Optimizing LSTM Language Models" (arXiv
+    1708.02182), section 2: DropConnect (Wan et al. 2013, ICML) on the recurrent
+    weights. With a mask M of the shape of U whose entries are 0 with probability
+    ``weight_dropout``, else 1 / (1 − weight_dropout),
 
-        U is replaced by M ⊙ U    in training, all steps and all sequences of a batch alike.
+        U is replaced by M ⊙ U    in training, all steps and all sequences of a batch
+        alike.
 
-    A new mask is drawn at every call; at inference there is none. ``recurrent_dropout`` masks the state
-    at every step and so keeps an LSTM from cuDNN; M ⊙ U is computed once, before the loop.
+    A new mask is drawn at every call; at inference there is none. ``recurrent_dropout``
+    masks the state at every step and so keeps an LSTM from cuDNN; M ⊙ U is computed
+    once, before the loop.
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
-        weight_dropout: Fraction of the recurrent weights to drop, in [0, 1). Default 0.5.
+        weight_dropout: Fraction of the recurrent weights to drop, in [0, 1). Default
+            0.5.
         **kwargs: The other arguments of `WeightDropLSTMCell` and of `RecurrentLayer`.
 
     Call arguments:
@@ -64,8 +69,8 @@ class WeightDropLSTM(RecurrentLayer):
     Raises:
         ValueError: As in `GatedCell`.
 
-    Differs from ``keras.layers.LSTM`` in ``weight_dropout`` alone; the weights are the same,
-    in the same order.
+    Differs from ``keras.layers.LSTM`` in ``weight_dropout`` alone; the weights are the
+    same, in the same order.
 
     Example:
     >>> import numpy as np

@@ -23,7 +23,7 @@ def run(layer, sequences, states, mask, training):
 
 
 class _Cell:
-    """The part of an LSTM cell that ``keras.layers.LSTM`` asks for, made for one call."""
+    """What ``keras.layers.LSTM`` asks for in a cell, made for one call."""
 
     dropout = recurrent_dropout = 0.0  # they are in the weights and the sequences
 
@@ -64,7 +64,8 @@ def obstacle(layer, masked=False):
 
     Args:
         layer: A recurrent layer, also one of Keras.
-        masked: Whether there is a mask; TensorFlow alone takes one, padded on the right.
+        masked: Whether there is a mask; TensorFlow alone takes one, padded on the
+            right.
     """
     cell, backend = layer.cell, keras.backend.backend()
     is_stock = isinstance(layer, keras.layers.LSTM | keras.layers.GRU)

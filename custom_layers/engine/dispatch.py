@@ -1,4 +1,4 @@
-"""Which kernel runs a layer: the one place that asks for the device, and why not another.
+"""Decides which kernel runs a layer; the one place that asks for the device.
 
 A layer of this package runs, in the order of preference,
 
@@ -7,8 +7,8 @@ A layer of this package runs, in the order of preference,
 - unrolled, in a loop of its own, where it has one;
 - in Keras's loop over its cell.
 
-In a graph on a CPU, TensorFlow runs independent operations side by side, but a loop depends
-on itself from step to step. So both loops read a batch there as two halves.
+In a graph on a CPU, TensorFlow runs independent operations side by side, but a loop
+depends on itself from step to step. So both loops read a batch there as two halves.
 """
 
 import functools
@@ -36,8 +36,9 @@ class Dispatched:
     """A recurrent layer whose ``inner_loop`` is `run`.
 
     Attributes:
-        unrolled_loop: None, or a function of the prepared step, sequences and states that
-            reads sequences from zero states and without mask, with ``unroll=True``.
+        unrolled_loop: None, or a function of the prepared step, sequences and states
+            that reads sequences from zero states and without mask, with
+            ``unroll=True``.
     """
 
     unrolled_loop = None
@@ -165,7 +166,7 @@ def _train_on_cpu(layer, sequences, states, mask):
 
 
 def _in_halves(cell, loop, sequences, states, mask):
-    """Run a loop over the two halves of a batch, which draw dropout masks of their own."""
+    """Run a loop over the two halves of a batch, with dropout masks of their own."""
     from custom_layers.engine import tensorflow_cpu
 
     whole, results = current_sequence(cell), []

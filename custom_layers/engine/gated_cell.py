@@ -12,19 +12,20 @@ from custom_layers.engine.recurrent_cell import RecurrentCell, clone_initializer
 class GatedCell(RecurrentCell):
     """Base of the gated cells: one time step, for ``keras.layers.RNN``.
 
-    A subclass names its gates and its states and writes its equations as a pure function.
-    The weights are, as in ``keras.layers.LSTM``, ``kernel (features, G·units)``,
-    ``recurrent_kernel (units, G·units)`` and ``bias (G·units,)`` for G gates in the order
-    of `gates`, then a vector ``peephole_g (units,)`` for every gate g of ``peepholes``,
-    and those of `vectors`.
+    A subclass names its gates and its states and writes its equations as a pure
+    function. The weights are, as in ``keras.layers.LSTM``, ``kernel (features,
+    G·units)``, ``recurrent_kernel (units, G·units)`` and ``bias (G·units,)`` for G
+    gates in the order of `gates`, then a vector ``peephole_g (units,)`` for every gate
+    g of ``peepholes``, and those of `vectors`.
 
     Class attributes:
-        gates: Names of the gates and of the candidate, in the order of the fused weights.
+        gates: Names of the gates and of the candidate, in the order of the fused
+            weights.
         input_gates: Names of the gates that see no ``h⁻``; their columns come last.
         peephole_gates: The gates that may look at the cell state.
         vectors: Names of further weights, ``(units,)`` each, made like peepholes.
-        state_names: Names of the states, each ``(batch, units)``; the first, ``"h"``, is
-            the output.
+        state_names: Names of the states, each ``(batch, units)``; the first, ``"h"``,
+            is the output.
 
     Args:
         units: Positive integer, the size of the output and of each state.
@@ -41,12 +42,14 @@ class GatedCell(RecurrentCell):
         peephole_constraint: Constraint on each peephole.
         dropout: Fraction of the inputs to drop, the same ones at every step.
         recurrent_dropout: Fraction of ``h⁻`` to drop, the same units at every step.
-        tied_dropout: With ``recurrent_dropout``, Keras draws one mask for each gate, for
-            inputs and states alike. True draws one for all gates, which costs less: the
-            tied weights of Gal & Ghahramani (2016, arXiv 1512.05287).
-        weight_dropout: Fraction of the recurrent weights to drop, as in `WeightDropLSTM`.
+        tied_dropout: With ``recurrent_dropout``, Keras draws one mask for each gate,
+            for inputs and states alike. True draws one for all gates, which costs less:
+            the tied weights of Gal & Ghahramani (2016, arXiv 1512.05287).
+        weight_dropout: Fraction of the recurrent weights to drop, as in
+            `WeightDropLSTM`.
         **kwargs: Regularisers and constraints of kernel, recurrent kernel and bias,
-            ``seed``, ``dtype``, ``name``, ``trainable``, as in ``keras.layers.LSTMCell``.
+            ``seed``, ``dtype``, ``name``, ``trainable``, as in
+            ``keras.layers.LSTMCell``.
 
     Call arguments:
         inputs: ``(batch, features)``.

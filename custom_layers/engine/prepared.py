@@ -11,7 +11,7 @@ from keras import ops
 
 
 class Product(typing.NamedTuple):
-    """``(x ⊙ x_mask) W + b`` and ``(h⁻ ⊙ h_mask) U``, of one gate or of all side by side.
+    """``(x ⊙ x_mask) W + b`` and ``(h⁻ ⊙ h_mask) U``, of one gate or of several.
 
     ``U`` may be narrower than ``W``: the last gates then see no ``h⁻``.
     """
@@ -79,7 +79,7 @@ class Prepared(typing.NamedTuple):
 
 
 class Masks(typing.NamedTuple):
-    """The dropout masks of one sequence: a tensor, a list with one for each gate, or None."""
+    """Dropout masks of a sequence: each a tensor, a list with one a gate, or None."""
 
     x: typing.Any = None  # of the inputs, (batch, features)
     h: typing.Any = None  # of the state, (batch, units)
@@ -89,12 +89,13 @@ class Masks(typing.NamedTuple):
 class Sequence:
     """What one call of a recurrent layer keeps between its steps.
 
-    It is kept by thread and, where TensorFlow builds a graph, by graph: no other call sees
-    it. ``keras.layers.RNN`` does not say when a call failed. What it leaves behind in a
-    graph goes with that graph; outside a graph it keeps masks alone, no weights.
+    It is kept by thread and, where TensorFlow builds a graph, by graph: no other call
+    sees it. ``keras.layers.RNN`` does not say when a call failed. What it leaves behind
+    in a graph goes with that graph; outside a graph it keeps masks alone, no weights.
 
     Args:
-        in_layer: Whether a `RecurrentLayer` reads the sequence: it says when a call failed.
+        in_layer: Whether a `RecurrentLayer` reads the sequence: it says when a call
+            failed.
         training: Whether dropout is on, None if that is not known.
         from_zero: Whether the first states are known to be zeros.
 
@@ -113,12 +114,12 @@ _of_thread = threading.local()
 
 
 def _slot(cell):
-    """Return the list that holds the `Sequence` of a cell in this thread and graph, if any."""
+    """Return the list that holds a cell's `Sequence` in this thread and graph."""
     if keras.backend.backend() == "tensorflow":
         from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
 
         if (graph := tensorflow_cpu.current_graph()) is not None:
-            # The graphs of loop bodies inherit the collections of the graph around them.
+            # The graph of a loop's body inherits the collections of the one around.
             name = f"custom_layers/{threading.get_ident()}/{id(cell)}"
             return graph.get_collection_ref(name)
     if not hasattr(_of_thread, "slots"):
@@ -141,7 +142,7 @@ def forget_sequence(cell):
 
 @contextlib.contextmanager
 def one_sequence(cell, sequence):
-    """Keep a `Sequence` of a cell while the block runs, and not after an error either."""
+    """Keep a `Sequence` of a cell while the block runs, and no longer."""
     slot = _slot(cell)
     before = list(slot)
     slot[:] = [sequence]

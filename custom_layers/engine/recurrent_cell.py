@@ -34,7 +34,7 @@ def check_rates(**rates):
 
 
 def clone_initializer(initializer):
-    """Return an initialiser like this one, which, without a seed, draws other values."""
+    """Return an initialiser like this one; without a seed, it draws other values."""
     if isinstance(initializer, keras.initializers.Initializer):
         return initializer.clone()
     return initializer
@@ -43,19 +43,20 @@ def clone_initializer(initializer):
 class RecurrentCell(keras.layers.SimpleRNNCell):
     """Base of all cells: one time step, for ``keras.layers.RNN``.
 
-    A subclass declares its gates and states, and writes its equations as a pure function;
-    everything else is here. With G gates, of which the last ones may see no ``h⁻``, and
-    R that do, the weights are ``kernel (features, G·units)``,
-    ``recurrent_kernel (units, R·units)``, ``bias (G·units,)``, and one vector ``(units,)``
-    for each name of `vectors`.
+    A subclass declares its gates and states, and writes its equations as a pure
+    function; everything else is here. With G gates, of which the last ones may see no
+    ``h⁻``, and R that do, the weights are ``kernel (features, G·units)``,
+    ``recurrent_kernel (units, R·units)``, ``bias (G·units,)``, and one vector
+    ``(units,)`` for each name of `vectors`.
 
-    It derives from ``SimpleRNNCell`` because ``keras.layers.RNN`` prepares dropout masks
-    only for the cells of Keras; the equations of ``SimpleRNNCell`` are not used.
+    It derives from ``SimpleRNNCell`` because ``keras.layers.RNN`` prepares dropout
+    masks only for the cells of Keras; the equations of ``SimpleRNNCell`` are not used.
 
     Class attributes:
-        gates: Names of the gates and of the candidate that see ``h⁻``, in the order of the
-            fused weights.
-        input_gates: Names of the gates that see the inputs alone; they come after `gates`.
+        gates: Names of the gates and of the candidate that see ``h⁻``, in the order of
+            the fused weights.
+        input_gates: Names of the gates that see the inputs alone; they come after
+            `gates`.
         vectors: Names of further weights, ``(units,)`` each.
         state_names: Names of the states; the first, ``"h"``, is the output.
 
@@ -65,11 +66,11 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         use_bias: Whether there is a bias.
         dropout: Fraction of the inputs to drop, the same ones at every step.
         recurrent_dropout: Fraction of ``h⁻`` to drop, the same units at every step.
-        weight_dropout: Fraction of the recurrent weights to drop, the same ones at every
-            step and in every sequence: see `WeightDropLSTM`.
-        **kwargs: ``kernel_initializer``, ``recurrent_initializer``, ``bias_initializer``
-            and their regularisers and constraints, ``seed``, ``dtype``, ``name``,
-            ``trainable``, as in ``keras.layers.SimpleRNNCell``.
+        weight_dropout: Fraction of the recurrent weights to drop, the same ones at
+            every step and in every sequence: see `WeightDropLSTM`.
+        **kwargs: ``kernel_initializer``, ``recurrent_initializer``,
+            ``bias_initializer`` and their regularisers and constraints, ``seed``,
+            ``dtype``, ``name``, ``trainable``, as in ``keras.layers.SimpleRNNCell``.
 
     Call arguments:
         inputs: ``(batch, features)``.
@@ -94,8 +95,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         super().__init_subclass__(**kwargs)
         if not isinstance(inspect.getattr_static(cls, "equations"), staticmethod):
             raise TypeError(
-                f"{cls.__name__}.equations must be a staticmethod: a step may use nothing "
-                "but its arguments"
+                f"{cls.__name__}.equations must be a staticmethod: a step may use "
+                "nothing but its arguments"
             )
 
     def __init__(
@@ -133,8 +134,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """Write the equations of one step here, as a function of its arguments alone.
 
         Args:
-            z: The pre-activations of the gates, ``z.i``, ``z.f``, …, each
-                ``(batch, units)``: ``W_i x + U_i h⁻ + b_i``.
+            z: The pre-activations of the gates, ``z.i``, ``z.f``, …, each ``(batch,
+                units)``: ``W_i x + U_i h⁻ + b_i``.
             p: The parameters by name: `vectors`, and the peepholes of a `GatedCell`.
             states: The states of the step before, in the order of `state_names`.
             σ: ``recurrent_activation``.
@@ -183,7 +184,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         )
 
     def is_equations_alone(self):
-        """Return whether a step is one product of the inputs, one of ``h⁻``, and equations.
+        """Return whether a step is one product with W, one with U, and equations.
 
         A faster loop may then stand in for `call`.
         """
@@ -210,8 +211,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
         Args:
             masks: The dropout `Masks` of the sequence.
-            h: The state before the first step, if vectors are to be repeated to its shape:
-                before a loop that is cheaper than in it.
+            h: The state before the first step, if vectors are to be repeated to its
+                shape: before a loop that is cheaper than in it.
             matmul_with: Returns for a U the function that multiplies ``h`` with it.
         """
         W, U = self.kernel, self.joined_recurrent_kernel()
@@ -235,7 +236,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         return Prepared(gates, products, vectors, constants, equations)
 
     def parameters(self):
-        """Return what the equations need as ``p``: weights ``(units,)``, and constants."""
+        """Return what is in ``p``: weights ``(units,)``, and constants."""
         return {}, {}
 
     def _products_by_gate(self, masks, W, b, U):
@@ -286,9 +287,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         ]
         return masks if count else masks[0]
 
-    # The one place that knows how keras.layers.RNN speaks with its cell: before its loop it
-    # asks for the mask of the inputs and then for that of the state, after it, it resets
-    # them. Keras's own cells keep both on themselves, where other threads see them.
+    # The one place that knows how keras.layers.RNN speaks with its cell. Before a loop
+    # it asks for the mask of the inputs and then for that of the state; after it, it
+    # resets them. Keras's own cells keep both where other threads see them.
 
     def get_dropout_mask(self, step_input):
         """Return the mask of the inputs; draw it where there is none yet."""
@@ -311,7 +312,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         forget_sequence(self)
 
     def prepare_sequence(self, sequence, h):
-        """Prepare the steps of a `Sequence`, without and with dropout as far as needed."""
+        """Prepare the steps of a `Sequence`, with and without dropout as needed."""
         if not sequence.training:
             sequence.prepared[False] = self.prepare(Masks(), h)
         if sequence.training is not False:

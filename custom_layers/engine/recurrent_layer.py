@@ -1,4 +1,4 @@
-"""From a cell to a drop-in layer: ``PeepholeLSTM(128)``, like ``keras.layers.LSTM(128)``."""
+"""From a cell to a layer that is used like ``keras.layers.LSTM``."""
 
 import keras
 
@@ -9,24 +9,28 @@ from custom_layers.engine.prepared import Sequence, one_sequence
 class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     """Base of the layers: ``keras.layers.RNN`` around a `cell_class` of this package.
 
-    A subclass sets `cell_class` and has a docstring; it takes the cell's arguments and those of
-    ``keras.layers.RNN`` in one call, as ``keras.layers.LSTM`` does.
+    A subclass sets `cell_class` and has a docstring; it takes the cell's arguments and
+    those of ``keras.layers.RNN`` in one call, as ``keras.layers.LSTM`` does.
 
     Args:
         *cell_arguments: Positional arguments of the cell, ``units`` first.
         return_sequences: Return the output of every step, not only of the last one.
         return_state: Return the final states too, after the output.
-        go_backwards: Read the sequence from its end; the outputs come in the order of reading.
+        go_backwards: Read the sequence from its end; the outputs come in the order of
+            reading.
         stateful: Start each batch from the final states of the batch before.
-        unroll: Unroll the loop, which is faster and larger, for short sequences of fixed length.
+        unroll: Unroll the loop, which is faster and larger, for short sequences of
+            fixed length.
         zero_output_for_mask: Output zeros, not the output before, at masked steps.
-        use_cudnn: As in ``keras.layers.LSTM``: ``"auto"`` uses cuDNN where that is possible,
-            True insists on it, False keeps from it. `kernel_report` tells what is possible.
+        use_cudnn: As in ``keras.layers.LSTM``: ``"auto"`` uses cuDNN where that is
+            possible, True insists on it, False keeps from it. `kernel_report` tells
+            what is possible.
         activity_regularizer: Regulariser of the output.
         name: Name of the layer.
         dtype: Dtype or dtype policy of layer and cell.
         trainable: Whether the weights are trained.
-        **options: Keyword arguments of the cell; ``input_shape`` and ``autocast`` are those of any layer.
+        **options: Keyword arguments of the cell; ``input_shape`` and ``autocast`` are
+            those of any layer.
 
     Call arguments:
         sequences: ``(batch, time, features)``.

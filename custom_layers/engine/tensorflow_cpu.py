@@ -1,10 +1,10 @@
 """Loops for TensorFlow on a CPU; the only file that imports TensorFlow.
 
-`train` needs one matrix product a step forward, and one backward; automatic differentiation
-of Keras's loop needs two and four. All inputs are multiplied with W before the loop, and the
-gradient of U is one product after it. The loop keeps z and the states of every step; going
-back in time, it computes the equations again from these, and differentiates them
-automatically.
+`train` needs one matrix product a step forward, and one backward; automatic
+differentiation of Keras's loop needs two and four. All inputs are multiplied with W
+before the loop, and the gradient of U is one product after it. The loop keeps z and the
+states of every step; going back in time, it computes the equations again from these,
+and differentiates them automatically.
 
 Keras's own loop takes one thing from here, `matmul_with_transposed_copy`.
 """
@@ -18,7 +18,7 @@ def current_graph():
 
 
 def matmul_with_transposed_copy(U):
-    """Return a ``matmul(h, U)`` for this U; its gradient uses a U transposed only once."""
+    """Return a ``matmul(h, U)`` for this U, which its gradient transposes only once."""
     U_transposed = tf.transpose(U)
 
     @tf.custom_gradient
@@ -103,13 +103,16 @@ def _run(step, projected, U, h_masks, states, vectors, unmasked, return_sequence
     """Run the recurrence.
 
     Args:
-        step: Function of one step's z, a list, of the states and of the vectors; returns
-            the new states.
+        step: Function of one step's z, a list, of the states and of the vectors;
+            returns the new states.
         projected: For each product ``x W + b`` of all steps, as from `_project`.
         U: For each product its U.
-        h_masks: For each product the mask of the state that is multiplied with U, or None.
-        states: The initial states, each ``(batch, units)``; the first is multiplied with U.
-        vectors: Tensors that ``step`` needs at every step, and whose gradient is wanted.
+        h_masks: For each product the mask of the state that is multiplied with U, or
+            None.
+        states: The initial states, each ``(batch, units)``; the first is multiplied
+            with U.
+        vectors: Tensors that ``step`` needs at every step, and whose gradient is
+            wanted.
         unmasked: Booleans ``(time, batch, 1)``, False where the states stay; or None.
         return_sequences: Whether the first state of every step is wanted.
 
@@ -180,7 +183,9 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     """Return the gradients of all parts, in their order.
 
     Args:
-        advance, dropped, h_masks: As in `_run`.
+        advance: Function of t, z, states and vectors; returns the new states.
+        dropped: Function of ``h``; returns what is multiplied with each U.
+        h_masks: As in `_run`.
         parts: The arguments of `_forward`: projected, U, states, vectors.
         kept: The ``h`` of all steps, and what `_forward` kept.
         d_outputs: Gradient of the outputs of all steps, or None.
@@ -240,7 +245,7 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
 
 
 def _project(inputs, product):
-    """Return ``(x ⊙ x_mask) W + b`` of all steps; inputs ``(time, batch, features)``."""
+    """Return ``(x ⊙ x_mask) W + b`` of all steps, from ``(time, batch, features)``."""
     inputs = tf.cast(inputs, product.W.dtype)  # from integers, too
     inputs = inputs if product.x_mask is None else inputs * product.x_mask
     time, batch, _ = _sizes(inputs)

@@ -8,14 +8,15 @@ from custom_layers.engine.dispatch import KERAS, choose
 def kernel_report(model):
     """Tell which kernel every recurrent layer of a model uses on each device.
 
-    On a CPU that is one kernel in training and one at inference. What is not known before
-    a call is not seen here: with cuDNN a mask must be right-padded, without a fully masked
-    row, and on JAX and torch there must be none; an unrolled `ClockworkRNN` skips idle
-    modules only without a mask, and from zero states.
+    On a CPU that is one kernel in training and one at inference. What is not known
+    before a call is not seen here: with cuDNN a mask must be right-padded, without a
+    fully masked row, and on JAX and torch there must be none; an unrolled
+    `ClockworkRNN` skips idle modules only without a mask, and from zero states.
 
     Args:
-        model: A Keras model or layer. Nested models, wrappers such as ``Bidirectional``,
-            and layers held as attributes, in lists or in dicts are searched too.
+        model: A Keras model or layer. Nested models, wrappers such as
+            ``Bidirectional``, and layers held as attributes, in lists or in dicts are
+            searched too.
 
     Returns:
         Dict from the name of each recurrent layer, with " (2)" and so on where a name
@@ -24,9 +25,9 @@ def kernel_report(model):
 
     Example:
     >>> import keras
-    >>> layer = keras.layers.LSTM(8, recurrent_dropout=0.2, name="lstm")
+    >>> layer = keras.layers.LSTM(8, unroll=True, name="lstm")
     >>> kernel_report(keras.Sequential([layer]))["lstm"]["gpu"]
-    "Keras's loop: recurrent_dropout is 0.2, cuDNN needs 0; WeightDropLSTM drops weights instead"
+    "Keras's loop: unroll is True, cuDNN needs False"
     """
     report = {}
     for layer in _recurrent_layers(model, set()):
@@ -53,11 +54,12 @@ def _in_words(kernel, reason):
 
 
 def _recurrent_layers(thing, seen):
-    """Yield every recurrent layer in ``thing``, a layer or a container of anything, once each.
+    """Yield every recurrent layer in a layer or container, once each.
 
     Args:
         thing: A layer is searched by its attributes; a dict, list, tuple or set by its
-            values. All attributes count, private ones too: it does no harm to look there.
+            values. All attributes count, private ones too: it does no harm to look
+            there.
         seen: The ids of what was looked into before.
     """
     parts = ()

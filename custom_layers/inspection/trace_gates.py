@@ -12,40 +12,44 @@ from custom_layers.engine.recurrent_cell import RecurrentCell
 
 
 def trace_gates(layer, sequences, initial_state=None, mask=None):
-    """Return all gates, the candidate g and the states of a recurrent layer, at every step.
+    """Return all gates, the candidate and the states of a layer, at every step.
 
-    The values are those of inference: nothing is dropped. The layer itself is left as it is; an unbuilt
-    layer is built.
+    The values are those of inference: nothing is dropped. The layer itself is left as
+    it is; an unbuilt layer is built.
 
     Args:
-        layer: A layer of this package, ``keras.layers.LSTM``, ``GRU`` or ``SimpleRNN``, or
-            ``keras.layers.RNN`` around one of their cells. Of a ``Bidirectional``, trace the
-            ``forward_layer`` and the ``backward_layer``.
+        layer: A layer of this package, ``keras.layers.LSTM``, ``GRU`` or ``SimpleRNN``,
+            or ``keras.layers.RNN`` around one of their cells. Of a ``Bidirectional``,
+            trace the ``forward_layer`` and the ``backward_layer``.
         sequences: ``(batch, time, features)``.
-        initial_state: List of states, each ``(batch, units)``, as the layer takes them. By default
-            zeros; for a ``stateful`` layer the states that it holds now.
-        mask: Boolean ``(batch, time)``; by default the mask that Keras attached to the sequences, if
-            any. A masked step changes no state.
+        initial_state: List of states, each ``(batch, units)``, as the layer takes them.
+            By default zeros; for a ``stateful`` layer the states that it holds now.
+        mask: Boolean ``(batch, time)``; by default the mask that Keras attached to the
+            sequences, if any. A masked step changes no state.
 
     Returns:
         Dict of NumPy arrays ``(batch, time, units)``, by name:
 
-        - LSTM and its kin: gates ``"i"``, ``"f"``, ``"o"``, then ``"g"``, ``"c"``, ``"h"``; the
-          coupled LSTM has no ``"i"``, which is 1 − f;
-        - depth-gated LSTM: the same for each level, ``"f_1"``, …, with the gate ``"d_2"``, …; ``"c"`` and
-          ``"h"`` are those of the top level;
+        - LSTM and its kin: gates ``"i"``, ``"f"``, ``"o"``, then ``"g"``, ``"c"``,
+          ``"h"``; the coupled LSTM has no ``"i"``, which is 1 − f;
+        - depth-gated LSTM: the same for each level, ``"f_1"``, …, with the gate
+          ``"d_2"``, …; ``"c"`` and ``"h"`` are those of the top level;
         - GRU: the gates ``"z"`` and ``"r"``, ``"g"``, ``"h"``;
-        - Clockwork RNN: ``"active"``, 1 where a module ticked and 0 elsewhere, ``"g"``, ``"h"``;
+        - Clockwork RNN: ``"active"``, 1 where a module ticked and 0 elsewhere, ``"g"``,
+          ``"h"``;
         - SimpleRNN: ``"g"`` and ``"h"``, which are equal.
 
-        The steps come in the order of reading: with ``go_backwards`` the first is the sequence's last.
-        At a masked step ``c`` and ``h`` are those of the step before, and all else is NaN, since nothing
-        is computed. ``h`` is the state: a layer's output differs from it only at masked steps, with
-        ``zero_output_for_mask`` and before the first step that is not masked, where Keras puts zeros.
-        Half precision comes as float32.
+        The steps come in the order of reading: with ``go_backwards`` the first is the
+            sequence's last.
+        At a masked step ``c`` and ``h`` are those of the step before, and all else is
+        NaN, since nothing is computed. ``h`` is the state: a layer's output differs
+        from it only at masked steps, with ``zero_output_for_mask`` and before the first
+        step that is not masked, where Keras puts zeros. Half precision comes as
+        float32.
 
     Raises:
-        ValueError: The layer has no such cell, or sequences, states or mask have other shapes.
+        ValueError: The layer has no such cell, or sequences, states or mask have other
+            shapes.
 
     Example:
     >>> import keras, numpy as np
@@ -54,13 +58,15 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
     >>> traces = trace_gates(layer, x)
     >>> {name: values.shape for name, values in traces.items() if name in ("f", "h")}
     {'f': (2, 5, 4), 'h': (2, 5, 4)}
-    >>> bool(np.allclose(traces["h"][:, -1], keras.ops.convert_to_numpy(layer(x)), atol=1e-6))
+    >>> last = keras.ops.convert_to_numpy(layer(x))
+    >>> bool(np.allclose(traces["h"][:, -1], last, atol=1e-6))
     True
     """
     step, names = _step_of(layer)
     if len(np.shape(sequences)) != 3 or 0 in np.shape(sequences):
         raise ValueError(
-            f"sequences must have shape (batch, time, features), got shape {tuple(np.shape(sequences))}"
+            "sequences must have shape (batch, time, features), "
+            f"got shape {tuple(np.shape(sequences))}"
         )
     batch, time, _ = np.shape(sequences)
     if mask is not None:
@@ -127,8 +133,8 @@ def _step_of(layer):
     if isinstance(layer, keras.layers.Bidirectional):
         hint = "; trace its forward_layer and its backward_layer"
     raise ValueError(
-        "layer must be a recurrent layer of custom_layers, or keras.layers.LSTM, GRU or "
-        f"SimpleRNN, or keras.layers.RNN around one of their cells, got {got}{hint}"
+        "layer must be a recurrent layer of custom_layers, or keras.layers.LSTM, GRU "
+        f"or SimpleRNN, or keras.layers.RNN around one of their cells, got {got}{hint}"
     )
 
 
@@ -142,7 +148,7 @@ def _prepare(cell, gates, W, U, b, equations, **constants):
 
 
 def _lstm(cell):
-    """Return the step of ``keras.layers.LSTMCell``: a peephole LSTM without peepholes."""
+    """Return the step of ``keras.layers.LSTMCell``: without peepholes."""
     weights = cell.kernel, cell.recurrent_kernel, cell.bias
     gates, equations = PeepholeLSTMCell.gates, PeepholeLSTMCell.equations
     absent = dict.fromkeys(PeepholeLSTMCell.peephole_gates, NoPeephole())
@@ -150,7 +156,7 @@ def _lstm(cell):
 
 
 def _gru(cell):
-    """Return the step of ``keras.layers.GRUCell``, in both versions of Cho et al. 2014."""
+    """Return the step of ``keras.layers.GRUCell``, both versions of Cho et al."""
     W, U = (
         ops.cast(w, cell.compute_dtype) for w in (cell.kernel, cell.recurrent_kernel)
     )
