@@ -24,7 +24,8 @@ SOURCES = sorted(
 
 
 def test_readme_s_python_runs(tmp_path):
-    """The blocks print what their comments say; the one that loads a model, in another process."""
+    """The blocks print what their comments say; the one that loads a model, in another
+    process."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 3
     loading = [block for block in blocks if "load_model" in block]
@@ -53,7 +54,8 @@ def test_readme_s_commands_exist():
 
 
 def test_make_s_variables_become_flags():
-    """Those of the command line, and none of the environment, where many systems set NAME."""
+    """Those of the command line, and none of the environment, where many systems set
+    NAME."""
 
     def command(*arguments):
         make = ["make", "--no-print-directory", "-n", "-o", ".venv/ready", *arguments]
@@ -101,7 +103,8 @@ def test_only_public_apis():
 
 
 def test_one_direction():
-    """recipes → custom_layers → keras, and one file for TensorFlow; the references import no Keras."""
+    """recipes → custom_layers → keras, and one file for TensorFlow; the references
+    import no Keras."""
     for path in (ROOT / "custom_layers").glob("*.py"):
         imported = set(
             re.findall(
@@ -127,7 +130,8 @@ def test_public_names_are_documented():
 
 
 def test_wheel_holds_custom_layers_and_nothing_else(tmp_path):
-    """Built with the setuptools that is installed: another one would have to be downloaded."""
+    """Built with the setuptools that is installed: another one would have to be
+    downloaded."""
     command = [
         sys.executable,
         "-m",

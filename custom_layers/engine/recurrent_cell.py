@@ -17,6 +17,9 @@ from custom_layers.engine.prepared import (
 )
 
 
+RATES = ("dropout", "recurrent_dropout")
+
+
 def check_positive(**values):
     """Raise ValueError unless every keyword is a positive integer."""
     for name, value in values.items():
@@ -59,6 +62,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             `gates`.
         vectors: Names of further weights, ``(units,)`` each.
         state_names: Names of the states; the first, ``"h"``, is the output.
+        argument_names: Names of all arguments of the constructor.
 
     Args:
         units: Positive integer, the size of the output.
@@ -68,6 +72,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         recurrent_dropout: Fraction of ``h⁻`` to drop, the same units at every step.
         weight_dropout: Fraction of the recurrent weights to drop, the same ones at
             every step and in every sequence: see `WeightDropLSTM`.
+        implementation: 1 or 2, as in Keras; both run the same code here.
         **kwargs: ``kernel_initializer``, ``recurrent_initializer``,
             ``bias_initializer`` and their regularisers and constraints, ``seed``,
             ``dtype``, ``name``, ``trainable``, as in ``keras.layers.SimpleRNNCell``.
@@ -93,6 +98,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        signatures = [inspect.signature(base.__init__) for base in cls.__mro__]
+        cls.argument_names = {name for each in signatures for name in each.parameters}
         if not isinstance(inspect.getattr_static(cls, "equations"), staticmethod):
             raise TypeError(
                 f"{cls.__name__}.equations must be a staticmethod: a step may use "
@@ -104,26 +111,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         units,
         activation="tanh",
         use_bias=True,
-        *,
-        dropout=0.0,
-        recurrent_dropout=0.0,
+        *args,
         weight_dropout=0.0,
+        implementation=2,
         **kwargs,
     ):
         check_positive(units=units)
         check_rates(
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
             weight_dropout=weight_dropout,
+            **{name: rate for name, rate in kwargs.items() if name in RATES},
         )
-        super().__init__(
-            int(units),
-            activation=activation,
-            use_bias=use_bias,
-            dropout=dropout,
-            recurrent_dropout=recurrent_dropout,
-            **kwargs,
-        )
+        if implementation not in (1, 2):
+            raise ValueError(f"implementation must be 1 or 2, got {implementation!r}")
+        super().__init__(int(units), activation, use_bias, *args, **kwargs)
         self.weight_dropout = weight_dropout
         if weight_dropout:
             self.weight_seed_generator = keras.random.SeedGenerator(self.seed)

@@ -107,10 +107,13 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
         loop = super().inner_loop
         return dispatch.run(self, loop, sequences, initial_state, mask, bool(training))
 
-    @property
-    def units(self):
-        """Size of the output."""
-        return self.cell.units
+    def __getattr__(self, name):
+        """Show the arguments of the cell, as Keras's layers do: ``layer.dropout``."""
+        if name in self.cell_class.argument_names:
+            return getattr(self.cell, name)
+        if hasattr(super(), "__getattr__"):  # torch's
+            return super().__getattr__(name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def get_config(self):
         """Return the arguments of the constructor."""

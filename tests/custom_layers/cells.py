@@ -1,4 +1,5 @@
-"""What the cell tests share: layers with random weights, their reference, gradients by backend."""
+"""What the cell tests share: layers with random weights, their reference, gradients by
+backend."""
 
 import functools
 
@@ -8,7 +9,8 @@ from reference import REFERENCES, clockwork, depth_gated
 
 from custom_layers import LAYERS, WeightDropLSTM
 
-#: Every configuration that is checked against its loop: id -> (registry name, arguments, loop).
+#: Every configuration that is checked against its loop: id -> (registry name,
+#: arguments, loop).
 VARIANTS = {name: (name, {}, REFERENCES[name]) for name in LAYERS}
 VARIANTS |= {
     "peephole-none": ("peephole", {"peepholes": ()}, REFERENCES["peephole"]),
@@ -42,7 +44,8 @@ def random_layer(layer_class, units, features, rng, scale=1.0, **arguments):
 
 
 def random_states(layer, batch, rng, dtype="float32"):
-    """Return random non-zero states for a layer, all sequences at the same random time of a clock."""
+    """Return random non-zero states for a layer, all sequences at the same random time
+    of a clock."""
     states = [
         rng.uniform(-1, 1, (batch, size)).astype(dtype) for size in layer.state_size
     ]
@@ -53,13 +56,15 @@ def random_states(layer, batch, rng, dtype="float32"):
 
 
 def dropouts(layer_class, dropout, recurrent):
-    """Return the arguments that drop inputs, and states or recurrent weights, of a layer."""
+    """Return the arguments that drop inputs, and states or recurrent weights, of a
+    layer."""
     name = "weight_dropout" if layer_class is WeightDropLSTM else "recurrent_dropout"
     return {"dropout": dropout, name: recurrent}
 
 
 def weights_by_name(layer):
-    """Return the weights as float64 arrays, by name; with the level's name in a stack of levels."""
+    """Return the weights as float64 arrays, by name; with the level's name in a stack
+    of levels."""
     return {
         _name(weight): weight.numpy().astype("float64")
         for weight in layer.trainable_weights
@@ -72,14 +77,16 @@ def _name(weight):
 
 
 def run(layer, x, states=None, **call):
-    """Call a layer with return_sequences and return_state; return NumPy outputs and states."""
+    """Call a layer with return_sequences and return_state; return NumPy outputs and
+    states."""
     outputs, *new_states = layer(x, initial_state=states, **call)
     convert = keras.ops.convert_to_numpy
     return convert(outputs), [convert(state) for state in new_states]
 
 
 def assert_close(actual, expected, tolerance=TIGHT):
-    """Assert that the largest error is within ``tolerance`` of the largest expected value."""
+    """Assert that the largest error is within ``tolerance`` of the largest expected
+    value."""
     actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
     assert actual.shape == expected.shape
     error = np.max(np.abs(actual - expected)) / (np.max(np.abs(expected)) or 1)
@@ -102,7 +109,8 @@ def assert_agrees(layer, loop, rng, batch=3, time=60, features=5):
 
 
 def gradients(layer, x, states, seeds):
-    """Return d(sum of seeds·outputs)/d(weights), by name, from the backend's own differentiation."""
+    """Return d(sum of seeds·outputs)/d(weights), by name, from the backend's own
+    differentiation."""
 
     def loss(result):
         outputs, *new_states = result

@@ -1,9 +1,8 @@
 """The cells as plain NumPy loops, written from the papers alone. Imports no Keras.
 
-Each loop takes inputs ``x (batch, time, features)``, initial states, each ``(batch, units)``, and the
-weights by name, in Keras's layout; it returns the output of every step ``(batch, time, units)`` and the
-final states.
-"""
+Each loop takes inputs ``x (batch, time, features)``, initial states, each ``(batch,
+units)``, and the weights by name, in Keras's layout; it returns the output of every
+step ``(batch, time, units)`` and the final states."""
 
 import numpy as np
 
@@ -72,7 +71,8 @@ def lstm(x, states, weights):
 
 
 def gru(x, states, weights):
-    """Cho et al. 2014, first version (and cuDNN): the reset gate multiplies U h after the product."""
+    """Cho et al. 2014, first version (and cuDNN): the reset gate multiplies U h after
+    the product."""
     (h,) = states
     count = 3
     W_z, W_r, W_h = np.split(weights["kernel"], count, axis=1)
@@ -123,7 +123,8 @@ def simple_rnn(x, states, weights):
 
 
 def depth_gated(x, states, weights, depth=2):
-    """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the level below.
+    """Yao et al. 2015: a peephole LSTM, and above it levels that let in the c of the
+    level below.
 
     The states are given and returned from the top level down: h, c, h, c, …
     """
@@ -162,7 +163,8 @@ def depth_gated(x, states, weights, depth=2):
 
 
 def clockwork(x, states, weights, periods=(1, 2, 4, 8)):
-    """Koutník et al. 2014: module k ticks when T_k divides t, and hears itself and slower modules."""
+    """Koutník et al. 2014: module k ticks when T_k divides t, and hears itself and
+    slower modules."""
     h, clock = states
     size = h.shape[1] // len(periods)
     own = [slice(k * size, (k + 1) * size) for k in range(len(periods))]

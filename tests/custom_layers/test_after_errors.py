@@ -1,4 +1,5 @@
-"""A call that failed leaves nothing behind: later calls compute with the weights of now."""
+"""A call that failed leaves nothing behind: later calls compute with the weights of
+now."""
 
 import keras
 import numpy as np

@@ -1,4 +1,5 @@
-"""Wrong arguments raise ValueError that names the argument, the value and what is allowed."""
+"""Wrong arguments raise ValueError that names the argument, the value and what is
+allowed."""
 
 import keras
 import numpy as np
@@ -14,7 +15,6 @@ from custom_layers import (
     DepthGatedLSTMCell,
     PeepholeLSTM,
     PeepholeLSTMCell,
-    WeightDropLSTM,
 )
 from custom_layers.engine.prepared import Sequence
 
@@ -193,3 +193,49 @@ def test_random_peepholes_differ_from_gate_to_gate():
     )
     assert np.all(i != f)
     assert np.all(f != o)
+
+
+@pytest.mark.parametrize("make", OURS)
+def test_a_layer_shows_its_cell_s_arguments(make):
+    """As Keras's LSTM does."""
+    layer = make(4, dropout=0.25, recurrent_dropout=0.5, use_bias=False, seed=3)
+    shown = layer.units, layer.dropout, layer.recurrent_dropout, layer.use_bias
+    assert shown == (4, 0.25, 0.5, False)
+    assert isinstance(layer.kernel_initializer, keras.initializers.GlorotUniform)
+    assert layer.activation is keras.activations.tanh
+    layer.cell.dropout = 0.125
+    assert layer.dropout == 0.125
+    with pytest.raises(AttributeError, match="has no attribute|object has no"):
+        getattr(layer, "speling")  # noqa: B009
+
+
+@pytest.mark.parametrize("make", CLASSES)
+@pytest.mark.parametrize("implementation", [1, 2])
+def test_implementation_is_taken_as_by_keras(make, implementation):
+    make(8, implementation=implementation)
+
+
+@pytest.mark.parametrize("make", CLASSES)
+def test_wrong_implementation(make):
+    with pytest.raises(ValueError, match="implementation must be 1 or 2, got 3"):
+        make(8, implementation=3)
+
+
+@pytest.mark.parametrize("make", [PeepholeLSTM, PeepholeLSTMCell, CoupledLSTM])
+def test_positional_arguments_are_those_of_keras_lstm(make):
+    arguments = (4, "relu", "tanh", False, "he_normal", "identity", "ones", False)
+    layer, theirs = make(*arguments), keras.layers.LSTM(*arguments)
+    for name in ("units", "activation", "recurrent_activation", "use_bias"):
+        assert getattr(layer, name) == getattr(theirs, name)
+    for name in ("kernel", "recurrent", "bias"):
+        ours = getattr(layer, f"{name}_initializer")
+        assert type(ours) is type(getattr(theirs, f"{name}_initializer"))
+    assert layer.unit_forget_bias is theirs.unit_forget_bias is False
+
+
+def test_equations_must_be_a_pure_function():
+    with pytest.raises(TypeError, match="MyCell.equations must be a staticmethod"):
+
+        class MyCell(PeepholeLSTMCell):
+            def equations(self, z, p, states, σ, φ):
+                return {}

@@ -184,7 +184,8 @@ def test_dropout(variant, rng, x):
     assert np.max(np.abs(trained[0] - trained[1])) > 1e-3  # a new mask for every batch
     if len(getattr(layer.cell, "levels", "1")) > 1:
         return  # every level has masks of its own
-    # One input feature at a time: an input that is dropped at one step is dropped at all.
+    # One input feature at a time: an input that is dropped at one step is dropped at
+    # all.
     layer = twin(plain, **dropouts(variant.layer_class, 0.5, 0.0), seed=1)
     one = np.zeros((64, TIME, FEATURES), "float32")
     one[..., 0] = 1
@@ -275,7 +276,8 @@ def test_trainable_weights_all_move(variant, rng, x):
 
 
 def test_a_cell_by_itself_follows_its_weights(variant, rng, x):
-    """A step in the user's own loop, in training, with dropout: nothing of an earlier step is kept."""
+    """A step in the user's own loop, in training, with dropout: nothing of an earlier
+    step is kept."""
     cell = variant(rng, **dropouts(variant.layer_class, 0.5, 0.5), seed=1).cell
     states = [
         keras.ops.convert_to_tensor(state) for state in cell.get_initial_state(BATCH)

@@ -1,4 +1,5 @@
-"""Guards the speed by counted work in the traced graph, not by seconds (TensorFlow only)."""
+"""Guards the speed by counted work in the traced graph, not by seconds (TensorFlow
+only)."""
 
 import keras
 import numpy as np
@@ -25,7 +26,8 @@ def training_step(layer, batch=BATCH):
 
 
 def operations_in_loops(layer, batch=BATCH):
-    """Return how often each operation stands in the bodies of the loops of a training step.
+    """Return how often each operation stands in the bodies of the loops of a training
+    step.
 
     "x Yᵀ" are the matrix products with the second factor transposed.
     """
@@ -44,7 +46,8 @@ def operations_in_loops(layer, batch=BATCH):
 
 
 def work(counts):
-    """Return the number of operations that compute, not those that keep the loop or read from arrays."""
+    """Return the number of operations that compute, not those that keep the loop or
+    read from arrays."""
     return sum(
         number
         for op, number in counts.items()
@@ -72,7 +75,8 @@ def test_one_product_a_step_and_direction():
         assert loops == 2
         assert ours["MatMul"] == 2
         assert "Transpose" not in ours
-        # Kept each step are z, h and c; read are x W + b, and the three again; written is z's gradient.
+        # Kept each step are z, h and c; read are x W + b, and the three again; written
+        # is z's gradient.
         assert ours["TensorListSetItem"] == 4
         assert ours["TensorListGetItem"] == 4
 
@@ -91,7 +95,8 @@ def test_no_more_work_a_step_than_keras_lstm():
 def test_peepholes_in_keras_rnn_cost_eighteen_operations():
     plain, _ = operations_in_loops(keras.layers.RNN(PeepholeLSTMCell(4, peepholes=())))
     all_three, _ = operations_in_loops(keras.layers.RNN(PeepholeLSTMCell(4)))
-    # A product and a sum each forward; backward two products, and a sum for c and one for the peephole.
+    # A product and a sum each forward; backward two products, and a sum for c and one
+    # for the peephole.
     assert work(all_three) - work(plain) <= 18
     assert not {"Sum", "Reshape", "BroadcastTo"} & set(all_three)
 

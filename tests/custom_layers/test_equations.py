@@ -1,4 +1,5 @@
-"""Every cell computes its paper's equations: values, gradients, limits; and a wrong cell is caught."""
+"""Every cell computes its paper's equations: values, gradients, limits; and a wrong
+cell is caught."""
 
 import keras
 import numpy as np
@@ -41,7 +42,8 @@ def test_agrees_with_numpy_loop(variant, rng):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_agree_with_central_differences(variant, rng):
-    """Central differences of the NumPy loop, in float64; every weight has a non-zero gradient.
+    """Central differences of the NumPy loop, in float64; every weight has a non-zero
+    gradient.
 
     On JAX and torch ``keras.ops`` computes products of float64 tensors in float32.
     """
@@ -110,7 +112,8 @@ class ForgetAndOutputGateSwapped(CoupledLSTMCell):
 
 
 def depth_gated_with(level_values):
-    """Return a cell of two levels whose upper one is ``level_values(level, bottom, …)``."""
+    """Return a cell of two levels whose upper one is ``level_values(level, bottom,
+    …)``."""
 
     class Mutant(DepthGatedLSTMCell):
         def values(self, inputs, states, training=False):
@@ -292,7 +295,8 @@ def test_a_closed_module_copies_exactly(rng):
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "float32"])
 @pytest.mark.parametrize("start", [0, 250, 2998, 70_000])
 def test_the_clock_survives_low_precision(dtype, start, rng):
-    """Periods that bfloat16, which sticks at 256, and float16, at 2048, cannot count up to."""
+    """Periods that bfloat16, which sticks at 256, and float16, at 2048, cannot count up
+    to."""
     periods = (3, 257, 3001)
     layer = random_layer(ClockworkRNN, 3, 2, rng, periods=periods, dtype=dtype)
     digits = layer.cell.clock.at(start)

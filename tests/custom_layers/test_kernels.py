@@ -1,4 +1,5 @@
-"""Which kernel runs, as documented; and the tied or dropped weights that reach the fused LSTM."""
+"""Which kernel runs, as documented; and the tied or dropped weights that reach the
+fused LSTM."""
 
 import keras
 import numpy as np
@@ -196,7 +197,7 @@ def test_use_cudnn_is_kept(layer_class):
     assert type(layer).from_config(layer.get_config()).use_cudnn is False
 
 
-@pytest.mark.parametrize("layer_class", [LSTM, *OURS])
+@pytest.mark.parametrize("layer_class", [*[LSTM] * TENSORFLOW, *OURS])
 def test_use_cudnn_true_insists_as_in_keras(layer_class):
     """Without a GPU: an error that says why, as from ``keras.layers.LSTM``."""
     layer = layer_class(4, use_cudnn=True)
@@ -217,7 +218,8 @@ def test_use_cudnn_true_names_the_obstacle(gpu):
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_tied_weights_give_the_loop(options, masked, rng, cudnn_calls):
-    """Outputs, states and gradients of the three gates and of the tied LSTM, in float64."""
+    """Outputs, states and gradients of the three gates and of the tied LSTM, in
+    float64."""
     tied = random_layer(CoupledLSTM, 4, 5, rng, dtype="float64", **options)
     loop = CoupledLSTM.from_config(tied.get_config() | {"use_cudnn": False})
     loop.build((None, None, 5))

@@ -1,4 +1,5 @@
-"""Agreement with onnxruntime, an implementation that shares no code with Keras or with this project."""
+"""Agreement with onnxruntime, an implementation that shares no code with Keras or with
+this project."""
 
 import keras
 import numpy as np
@@ -12,7 +13,8 @@ from custom_layers import CoupledLSTM, PeepholeLSTM
 
 
 def onnx_outputs(op, inputs, **attributes):
-    """Run one ONNX operator; return ``(batch, time, units)`` outputs and the final states."""
+    """Run one ONNX operator; return ``(batch, time, units)`` outputs and the final
+    states."""
     states = ["h"] if op == "GRU" else ["h", "c"]
     node = helper.make_node(op, list(inputs), ["outputs", *states], **attributes)
     graph = helper.make_graph(
@@ -39,7 +41,8 @@ def onnx_outputs(op, inputs, **attributes):
 
 
 def lstm_inputs(x, states, weights, p, i):
-    """ONNX's inputs: gates in the order i, o, f, c; peepholes i, o, f; ``i`` gives i's weights."""
+    """ONNX's inputs: gates in the order i, o, f, c; peepholes i, o, f; ``i`` gives i's
+    weights."""
 
     def reorder(array):
         gates = dict(
@@ -94,7 +97,8 @@ def test_peephole(peepholes, rng):
 
 @pytest.mark.parametrize("peepholes", [(), ("f", "o")])
 def test_coupled(peepholes, rng):
-    """ONNX keeps the input gate, f = 1 − i: the same cell with the sign of f's weights turned."""
+    """ONNX keeps the input gate, f = 1 − i: the same cell with the sign of f's weights
+    turned."""
     layer = random_layer(CoupledLSTM, 4, 5, rng, peepholes=peepholes)
     x, states = data(layer, rng)
     weights = weights_by_name(layer)

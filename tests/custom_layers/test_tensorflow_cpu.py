@@ -40,7 +40,8 @@ def calls(monkeypatch):
 
 
 def pair(layer_class, cell_options=None, batch=BATCH, **options):
-    """Return a layer, and Keras's RNN around a cell of the same configuration and random weights."""
+    """Return a layer, and Keras's RNN around a cell of the same configuration and
+    random weights."""
     rng = np.random.default_rng(1)
     options["dtype"] = "float64"
     layer = layer_class(UNITS, **(cell_options or {}), **options)
@@ -68,7 +69,8 @@ def data(batch=BATCH):
 
 
 def values_and_gradients(layer, x, states, mask=None):
-    """Return a layer's results in training, and the gradients of inputs, states and weights."""
+    """Return a layer's results in training, and the gradients of inputs, states and
+    weights."""
     x, states = (
         tf.convert_to_tensor(x),
         [tf.convert_to_tensor(state) for state in tf.unstack(states)],
@@ -198,7 +200,8 @@ def test_a_batch_in_halves(calls):
 
 
 def assert_slope_is_the_gradient(layer, x, states):
-    """Check the gradient of the bias against differences, with the same random numbers each time."""
+    """Check the gradient of the bias against differences, with the same random numbers
+    each time."""
     layer.build(x.shape)
     seed, bias, step = layer.cell.seed_generator.state, layer.cell.bias.numpy(), 1e-5
 
@@ -311,7 +314,8 @@ def test_integers_are_read_as_numbers(layer_class, calls):
 
 
 class ConstantInputGateCell(PeepholeLSTMCell):
-    """A step that leaves out one of its gates: the input gate is half open at all times."""
+    """A step that leaves out one of its gates: the input gate is half open at all
+    times."""
 
     @staticmethod
     def equations(z, p, states, σ, φ):

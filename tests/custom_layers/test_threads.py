@@ -76,8 +76,11 @@ def compiled(model):
     if BACKEND == "jax":
         import jax
 
-        state = [variable.value for variable in model.variables]
-        return jax.jit(lambda x: model.stateless_call(state, [], x)[0]) and model
+        fixed = [
+            [variable.value for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        return jax.jit(lambda x: model.stateless_call(*fixed, x)[0])
     return model
 
 
@@ -85,7 +88,9 @@ def on_batch(model):
     return model.predict_on_batch
 
 
-CALLS = {"eager": eager, "compiled": compiled, "predict_on_batch": on_batch}
+CALLS = {"eager": eager, "compiled": compiled}
+if BACKEND != "jax":  # there Keras's own predict_on_batch fails from threads
+    CALLS["predict_on_batch"] = on_batch
 
 
 @pytest.mark.parametrize("how", CALLS)
