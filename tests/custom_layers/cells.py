@@ -33,7 +33,7 @@ TIGHT = 1e-5  # relative agreement in float32, over 60 steps, |weights| up to 1
 
 
 def random_layer(layer_class, units, features, rng, scale=1.0, **arguments):
-    """Return a built layer whose weights, biases included, are all random and non-zero."""
+    """Return a built layer whose weights, biases too, are random and non-zero."""
     arguments = {"return_sequences": True, "return_state": True} | arguments
     layer = layer_class(units, **arguments)
     layer.build((None, None, features))

@@ -92,7 +92,7 @@ def gru(x, states, weights):
 
 
 def gru_cho(x, states, weights):
-    """Cho et al. 2014, third version: the reset gate multiplies h before the product."""
+    """Cho et al. 2014, third version: the reset gate multiplies h itself."""
     (h,) = states
     count = 3
     W_z, W_r, W_h = np.split(weights["kernel"], count, axis=1)

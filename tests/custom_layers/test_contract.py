@@ -231,11 +231,9 @@ def test_mixed_precision(variant, rng, x):
     ],
 )
 def test_fit(name, rng, x, jit_compile):
-    """Training lowers the loss, with and without compilation, dropouts on and masked."""
+    """Training lowers the loss, compiled or not, with dropouts and a mask."""
     if keras.backend.backend() == "torch" and jit_compile:
-        pytest.skip(
-            "Keras compiles torch models with torch.compile, which needs a C++ tool chain"
-        )
+        pytest.skip("Keras uses torch.compile, which needs a C++ tool chain")
     if keras.backend.backend() == "jax" and not jit_compile:
         pytest.skip("op by op, JAX takes minutes")
     if keras.backend.backend() == "tensorflow" and jit_compile and name != "clockwork":

@@ -32,7 +32,7 @@ def gpu(monkeypatch):
 
 @pytest.fixture
 def cudnn_calls(gpu, monkeypatch):
-    """Record the weights that cuDNN gets; in its place Keras's loop runs these weights."""
+    """Record the weights that cuDNN gets; Keras's loop runs them in its place."""
     calls = []
 
     def lstm_step(cell, x, states):
@@ -256,7 +256,7 @@ def test_tied_weights_reach_cudnn(rng, cudnn_calls):
 
 
 def test_weight_drop_is_an_lstm_with_dropped_weights(rng, cudnn_calls):
-    """Entries of U are 0 or doubled; the LSTM with that U gives the same; masks change."""
+    """Entries of U are 0 or doubled; an LSTM with that U gives the same."""
     dropping = random_layer(WeightDropLSTM, 6, 5, rng, weight_dropout=0.5, seed=4)
     loop = WeightDropLSTM.from_config(dropping.get_config() | {"use_cudnn": False})
     loop.build((None, None, 5))
@@ -285,7 +285,7 @@ def test_weight_drop_is_an_lstm_with_dropped_weights(rng, cudnn_calls):
 
 @pytest.mark.parametrize("layer_class", OURS)
 def test_every_cell_drops_weights(layer_class, rng):
-    """All steps and sequences alike: the masked U in place of U gives the same outputs."""
+    """All sequences alike, with a new mask at each call."""
     layer = random_layer(layer_class, 4, 5, rng, weight_dropout=0.5, seed=2)
     x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
     x[1] = x[0]

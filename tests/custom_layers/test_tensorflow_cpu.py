@@ -57,7 +57,7 @@ def pair(layer_class, cell_options=None, batch=BATCH, **options):
 
 
 def data(batch=BATCH):
-    """Return sequences, a mask that also starts with masked steps, and initial states."""
+    """Return sequences, a mask that also starts with masked steps, and states."""
     rng = np.random.default_rng(2)
     mask = rng.random((batch, TIME)) < 0.6
     mask[0] = False

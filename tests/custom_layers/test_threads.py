@@ -138,7 +138,7 @@ def test_an_encoder_in_models_that_are_traced_at_once(name, way):
 
 
 def test_a_planted_shared_attribute_is_caught(monkeypatch):
-    """What a sequence keeps, kept where all threads see it: the test above must fail."""
+    """A sequence kept where all threads see it: the test above must fail."""
     shared = {}
 
     def one_for_all(cell):
