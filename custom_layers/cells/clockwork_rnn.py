@@ -28,11 +28,8 @@ class Clock:
         ValueError: The periods are something else.
 
     Example:
-    >>> clock = Clock((1, 300))
-    >>> clock.at(299).tolist()
+    >>> Clock((1, 300)).at(299).tolist()
     [0, 0, 43, 1]
-    >>> clock.read(clock.tick(clock.at(299)[None])).tolist()
-    [[0, 0]]
     """
 
     base = 256

@@ -16,7 +16,6 @@ from custom_layers.engine.prepared import (
     forget_sequence,
 )
 
-
 RATES = ("dropout", "recurrent_dropout")
 
 

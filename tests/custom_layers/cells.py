@@ -116,7 +116,7 @@ def gradients(layer, x, states, seeds):
         outputs, *new_states = result
         return sum(
             keras.ops.sum(keras.ops.multiply(b, a))
-            for a, b in zip(seeds, [outputs, *new_states])
+            for a, b in zip(seeds, [outputs, *new_states], strict=True)
         )
 
     weights = layer.trainable_variables
@@ -142,5 +142,5 @@ def gradients(layer, x, states, seeds):
         values = [weight.value.grad for weight in weights]
     return {
         _name(weight): keras.ops.convert_to_numpy(value)
-        for weight, value in zip(weights, values)
+        for weight, value in zip(weights, values, strict=True)
     }

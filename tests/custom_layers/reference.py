@@ -15,9 +15,11 @@ def sigmoid(z):
 def by_gate(weights, names):
     """Cut the fused matrices into one W, U and b for each gate."""
     count = len(names)
-    W = dict(zip(names, np.split(weights["kernel"], count, axis=1)))
-    U = dict(zip(names, np.split(weights["recurrent_kernel"], count, axis=1)))
-    b = dict(zip(names, np.split(weights["bias"], count)))
+    W = dict(zip(names, np.split(weights["kernel"], count, axis=1), strict=True))
+    U = dict(
+        zip(names, np.split(weights["recurrent_kernel"], count, axis=1), strict=True)
+    )
+    b = dict(zip(names, np.split(weights["bias"], count), strict=True))
     return W, U, b
 
 

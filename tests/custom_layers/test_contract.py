@@ -77,8 +77,8 @@ def test_cell_in_keras_rnn_is_the_layer(variant, rng, x):
     wrapped.build(x.shape)
     wrapped.set_weights(layer.get_weights())
     states = random_states(layer, BATCH, rng)
-    for a, b in zip(run(wrapped, x, states), run(layer, x, states)):
-        for actual, expected in zip(a, b):
+    for a, b in zip(run(wrapped, x, states), run(layer, x, states), strict=True):
+        for actual, expected in zip(a, b, strict=True):
             assert_close(actual, expected, 1e-6)
 
 
@@ -101,7 +101,7 @@ def test_initial_state_continues_a_sequence(variant, rng, x):
     _, halfway = run(layer, x[:, :3])
     rest, final = run(layer, x[:, 3:], halfway)
     assert_close(rest, outputs[:, 3:], 1e-6)
-    for actual, expected in zip(final, states):
+    for actual, expected in zip(final, states, strict=True):
         assert_close(actual, expected, 1e-6)
 
 
@@ -130,7 +130,7 @@ def test_right_padding_and_mask_is_the_shorter_sequence(variant, rng, x):
         shorter, final = run(layer, x[row : row + 1, :length])
         assert_close(outputs[row, :length], shorter[0], 1e-6)
         assert_close(outputs[row, -1], shorter[0, -1], 1e-6)
-        for actual, expected in zip(states, final):
+        for actual, expected in zip(states, final, strict=True):
             assert_close(actual[row], expected[0], 1e-6)
 
 
@@ -143,7 +143,7 @@ def test_mask_in_the_middle_and_fully_masked_row(variant, rng, x):
     _, final = run(layer, x, states, mask=mask)
     without = np.delete(x[:1], [2, 3], axis=1)
     _, expected = run(layer, without, [state[:1] for state in states])
-    for actual, wanted, before in zip(final, expected, states):
+    for actual, wanted, before in zip(final, expected, states, strict=True):
         assert_close(actual[0], wanted[0], 1e-6)
         np.testing.assert_array_equal(actual[1], before[1])
 
@@ -205,7 +205,7 @@ def test_a_large_batch_is_its_sequences_one_by_one(variant, rng):
     for rows in (slice(0, 16), slice(16, 33)):
         some, some_states = run(layer, x[rows][:5], mask=mask[rows][:5])
         assert_close(outputs[rows][:5], some, 1e-6)
-        for actual, expected in zip(states, some_states):
+        for actual, expected in zip(states, some_states, strict=True):
             assert_close(actual[rows][:5], expected, 1e-6)
 
 
@@ -266,7 +266,7 @@ def test_trainable_weights_all_move(variant, rng, x):
     )
     before = layer.get_weights()
     model.fit(x, np.ones((BATCH, TIME, 1)), verbose=0)
-    for weight, old in zip(layer.weights, before):
+    for weight, old in zip(layer.weights, before, strict=True):
         moved = numpy(weight.value) != old
         assert np.mean(moved) > 0.5, weight.name
     layer.trainable = False

@@ -57,7 +57,9 @@ def test_gradients_agree_with_central_differences(variant, rng):
 
     def loss(weights):
         outputs, new_states = loop(x, states, weights)
-        return sum(np.sum(a * b) for a, b in zip(seeds, [outputs, *new_states]))
+        return sum(
+            np.sum(a * b) for a, b in zip(seeds, [outputs, *new_states], strict=True)
+        )
 
     actual = gradients(layer, x, states, seeds)
     weights = weights_by_name(layer)
@@ -209,8 +211,10 @@ def test_no_peepholes_is_keras_lstm(rng):
     keras_lstm.set_weights(ours.get_weights())
     x = rng.uniform(-1, 1, (3, 20, 5)).astype("float32")
     states = random_states(ours, 3, rng)
-    for actual, expected in zip(run(ours, x, states), run(keras_lstm, x, states)):
-        for a, b in zip(actual, expected):
+    for actual, expected in zip(
+        run(ours, x, states), run(keras_lstm, x, states), strict=True
+    ):
+        for a, b in zip(actual, expected, strict=True):
             assert_close(a, b, 1e-6)
 
 
@@ -276,7 +280,7 @@ def test_shut_depth_gate_is_a_plain_stack(rng):
         plain.set_weights([kernel[:, :16], recurrent, bias[:16], *peepholes])
         own = slice(4 - 2 * number, 6 - 2 * number)  # from the top down
         x, plain_states = run(plain, x, states[own])
-        for actual, expected in zip(new_states[own], plain_states):
+        for actual, expected in zip(new_states[own], plain_states, strict=True):
             assert_close(actual, expected, 1e-6)
     assert_close(outputs, x, 1e-6)
 
@@ -318,9 +322,9 @@ def test_unrolled_with_the_ticking_modules_alone_is_the_loop(rng):
         skipping.build((None, 11, 5))
         skipping.set_weights(loop.get_weights())
         x = rng.uniform(-1, 1, (3, 11, 5)).astype("float32")
-        seeds = [rng.uniform(-1, 1, (3, 11, 6)).astype("float32")]
-        for a, b in zip(run(skipping, x), run(loop, x)):
-            for actual, expected in zip(a, b):
+        seeds = [rng.uniform(-1, 1, (3, 11, 6)).astype("float32"), 0.0, 0.0]
+        for a, b in zip(run(skipping, x), run(loop, x), strict=True):
+            for actual, expected in zip(a, b, strict=True):
                 assert_close(actual, expected, 1e-6)
         expected = gradients(loop, x, None, seeds)
         for name, gradient in gradients(skipping, x, None, seeds).items():

@@ -229,7 +229,9 @@ def test_tied_weights_give_the_loop(options, masked, rng, cudnn_calls):
     (outputs, new_states), (wanted, wanted_states) = (
         run(it, x, states, **call) for it in (tied, loop)
     )
-    for actual, expected in zip([outputs, *new_states], [wanted, *wanted_states]):
+    for actual, expected in zip(
+        [outputs, *new_states], [wanted, *wanted_states], strict=True
+    ):
         assert_close(actual, expected, 1e-6)
     if not masked:
         seeds = [rng.uniform(-1, 1, value.shape) for value in [wanted, *wanted_states]]

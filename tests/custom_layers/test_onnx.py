@@ -46,7 +46,11 @@ def lstm_inputs(x, states, weights, p, i):
 
     def reorder(array):
         gates = dict(
-            zip("fco" if i else "ifco", np.split(array, 3 if i else 4, axis=-1))
+            zip(
+                "fco" if i else "ifco",
+                np.split(array, 3 if i else 4, axis=-1),
+                strict=True,
+            )
         )
         if i:
             gates["i"] = i(gates["f"])

@@ -83,9 +83,11 @@ def values_and_gradients(layer, x, states, mask=None):
         weights = [tf.range(1, tf.size(each) + 1) for each in results]
         weights = [
             tf.sin(tf.reshape(tf.cast(w, x.dtype), tf.shape(r)))
-            for w, r in zip(weights, results)
+            for w, r in zip(weights, results, strict=True)
         ]
-        loss = tf.add_n([tf.reduce_sum(w * r) for w, r in zip(weights, results)])
+        loss = tf.add_n(
+            [tf.reduce_sum(w * r) for w, r in zip(weights, results, strict=True)]
+        )
     sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
     # Nobody asks for the gradient of a clock.
     return results, tape.gradient(loss, sources, unconnected_gradients="zero")
@@ -294,7 +296,7 @@ def test_half_precision(calls):
     assert len(calls) == 2
     assert ours.dtype == tf.float16
     np.testing.assert_allclose(ours, theirs, atol=0.01)
-    for mine, other in zip(gradients[3:], true_gradients[3:]):
+    for mine, other in zip(gradients[3:], true_gradients[3:], strict=True):
         assert mine.dtype == tf.float32
         np.testing.assert_allclose(
             mine, other, atol=0.03 * float(tf.reduce_max(tf.abs(other)))

@@ -139,7 +139,7 @@ def test_gates_of_a_gru(reset_after, rng, x):
     W, U, _ = by_gate(weights | {"bias": np.zeros(3)}, "zrh")
     b = np.split(weights["bias"].reshape(-1, 3 * UNITS).sum(axis=0), 3)
     before = np.concatenate([np.zeros((BATCH, 1, UNITS)), traces["h"][:, :-1]], axis=1)
-    for gate, bias in zip("zr", b):
+    for gate, bias in zip("zr", b[:2], strict=True):
         assert_close(traces[gate], sigmoid(x @ W[gate] + before @ U[gate] + bias), 1e-5)
 
 
