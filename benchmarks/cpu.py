@@ -14,6 +14,7 @@ import pathlib
 import random
 import resource
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,7 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from custom_layers import LAYERS, PeepholeLSTMCell
-from recipes.report import device_name, versions
+from recipes.run.command_line import expand
+from recipes.run.environment import device_name, versions
 
 SHAPES = {  # batch, steps, features, units
     "mnist": (128, 28, 28, 128),
@@ -91,7 +93,7 @@ def make_functions(layer, shape):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
         variables = model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 
     @tf.function(jit_compile=False)
@@ -318,7 +320,7 @@ def main():
         "--default-threads", action="store_true", help="TensorFlow's own threads"
     )
     parser.add_argument("--out", default="runs/bench.json", help="where the JSON goes")
-    options = parser.parse_args()
+    options = parser.parse_args(expand(sys.argv[1:]))
     if not options.default_threads:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())

@@ -23,7 +23,9 @@ import numpy as np
 import tensorflow as tf
 
 from recipes import imdb, mnist
-from recipes.training import make_batches, prepare
+from recipes.run.environment import set_up
+from recipes.run.folder import RunFolder
+from recipes.training.batches import make_batches
 
 #: What each program shall reach soon: flags, the article's final accuracy, the part of its training.
 SOON = {
@@ -38,7 +40,8 @@ def train(recipe, flags, runs):
     command = [
         sys.executable,
         "-m",
-        f"recipes.{recipe}",
+        "recipes",
+        recipe,
         "--runs",
         runs,
         "--name",
@@ -56,28 +59,28 @@ def train(recipe, flags, runs):
                 first_step = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(process.returncode)
-    metrics = pathlib.Path(runs) / recipe / name / "metrics.json"
-    return first_step, json.loads(metrics.read_text())
+    folder = RunFolder(pathlib.Path(runs) / recipe / name)
+    return first_step, json.loads(folder.metrics.read_text())
 
 
 def time_steps(recipe, rounds=4):
     """Return the median milliseconds of a step in ``fit``, with its pipeline, and of a bare one."""
     program, steps = {"mnist": (mnist, 200), "imdb": (imdb, 30)}[recipe]
     config = program.PRESETS["modern"]
-    prepare(config)
+    set_up(config.seed)
     model = program.make_modern(config, 10_000)
-    rng, change = np.random.default_rng(0), None
+    rng, augment = np.random.default_rng(0), None
     if recipe == "mnist":
         data = rng.random((5000, 28, 28), "float32"), rng.integers(0, 10, 5000)
 
-        def change(images, seed):
-            return mnist.distorted(images, seed, config.distortion)
+        def augment(images, seed):
+            return mnist.distort(images, seed, config.distortion)
     else:
         data = (
             rng.integers(2, config.vocabulary, (5000, config.words), "int32"),
             rng.integers(0, 2, (5000, 1)),
         )
-    batches = make_batches(data, config, change)
+    batches = make_batches(data, config, augment)
     x, y = next(iter(batches))
     optimizer, variables = model.optimizer, model.trainable_variables
     loss = model.loss if callable(model.loss) else keras.losses.get(model.loss)
@@ -87,7 +90,7 @@ def time_steps(recipe, rounds=4):
     def bare_step():
         with tf.GradientTape() as tape:
             value = tf.reduce_mean(loss(y, model(x, training=True)))
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
         return value
 
     def bare():
