@@ -90,7 +90,9 @@ def time_steps(recipe, rounds=4):
     def bare_step():
         with tf.GradientTape() as tape:
             value = tf.reduce_mean(loss(y, model(x, training=True)))
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables, strict=True))
+        optimizer.apply_gradients(
+            zip(tape.gradient(value, variables), variables, strict=True)
+        )
         return value
 
     def bare():

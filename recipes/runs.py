@@ -20,7 +20,7 @@ def describe(folder):
         else:
             manifest = folder.read_manifest()
             accuracy, minutes, shown = -1.0, "", "unfinished"
-            names = {"data": manifest["data"], **manifest["config"]}
+            names = {**manifest["config"], "data": manifest["data"]}
         names = [str(names[key]) for key in ("data", "cell", "preset")]
     except (UserError, OSError, ValueError, KeyError, TypeError):
         accuracy, minutes, names, shown = -1.0, "", [""] * 3, "damaged"

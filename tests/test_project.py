@@ -3,7 +3,6 @@
 import os
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 import zipfile
@@ -50,39 +49,6 @@ def test_readme_s_commands_exist():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     used = set(re.findall(r"\bmake ([a-z-]+)", README)) - {"and"}
     assert used <= set(targets)
-
-
-def test_make_s_variables_become_flags():
-    """Those of the command line, and none of the environment, where many systems set NAME."""
-
-    def command(*arguments):
-        make = ["make", "--no-print-directory", "-n", "-o", ".venv/ready", *arguments]
-        environment = {**os.environ, "NAME": "desktop", "SEED": "3"}
-        environment = {
-            name: environment[name]
-            for name in environment
-            if not name.startswith("MAKE")
-        }
-        environment.pop("MFLAGS", None)
-        result = subprocess.run(
-            make, cwd=ROOT, env=environment, capture_output=True, text=True
-        )
-        return shlex.split(result.stdout)[1:]
-
-    assert command("train-mnist") == ["-m", "recipes.mnist"]
-    wanted = [
-        "-m",
-        "recipes.imdb",
-        "--cell",
-        "peephole",
-        "--epochs",
-        "1",
-        "--words",
-        "200",
-    ]
-    assert (
-        command("train-imdb", "CELL=peephole", "EPOCHS=1", "ARGS=--words 200") == wanted
-    )
 
 
 @pytest.mark.parametrize("name", LAYERS)
