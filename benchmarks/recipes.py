@@ -1,9 +1,10 @@
-"""Times the programs as a whole, and what they reach in a fraction of the article's training.
+"""Times the programs as a whole, and what they reach in a part of the article's time.
 
-``python -m benchmarks.recipes``, the last part of ``make bench``. For the preset ``modern`` of both it
-measures: from the start to the end of the first step; a step in ``fit``, with its input pipeline, beside
-the bare step, which is forward, backward and optimiser on one batch that is there already; and the test
-accuracy after 500 steps on MNIST, and after one epoch on IMDB.
+``python -m benchmarks.recipes``, the last part of ``make bench``. For the preset
+``modern`` of both it measures: from the start to the end of the first step; a step in
+``fit``, with its input pipeline, beside the bare step, which is forward, backward and
+optimiser on one batch that is there already; and the test accuracy after 500 steps on
+MNIST, and after one epoch on IMDB.
 """
 
 import json
@@ -27,7 +28,7 @@ from recipes.run.environment import set_up
 from recipes.run.folder import RunFolder
 from recipes.training.batches import make_batches
 
-#: What each program shall reach soon: flags, the article's final accuracy, the part of its training.
+#: Flags, the article's final accuracy, and the part of its training that they take.
 SOON = {
     "mnist": (("--steps", "500"), 0.883, "a twentieth of its 10,000 steps"),
     "imdb": (("--epochs", "1"), 0.82, "one of its 7 epochs"),
@@ -35,7 +36,7 @@ SOON = {
 
 
 def train(recipe, flags, runs):
-    """Run a program; return the seconds to the end of its first step, and its metrics."""
+    """Run a program; return the seconds to its first step's end, and its metrics."""
     name = "-".join(flags).strip("-")
     command = [
         sys.executable,
@@ -64,7 +65,7 @@ def train(recipe, flags, runs):
 
 
 def time_steps(recipe, rounds=4):
-    """Return the median milliseconds of a step in ``fit``, with its pipeline, and of a bare one."""
+    """Return the median milliseconds of a step in ``fit``, and of a bare one."""
     program, steps = {"mnist": (mnist, 200), "imdb": (imdb, 30)}[recipe]
     config = program.PRESETS["modern"]
     set_up(config.seed)
@@ -115,7 +116,8 @@ def time_steps(recipe, rounds=4):
 def main():
     """Measure both programs and print what came out."""
     print(
-        "| program | start to first step, s | a step in fit, ms | the bare step, ms | ratio |"
+        "| program | start to first step, s | a step in fit, ms | the bare step, ms "
+        "| ratio |"
     )
     print("|---|---|---|---|---|")
     said = []
@@ -124,13 +126,16 @@ def main():
             first_step, metrics = train(recipe, flags, runs)
             in_fit, bare = time_steps(recipe)
             print(
-                f"| {recipe} | {first_step:.1f} | {in_fit:.2f} | {bare:.2f} | {in_fit / bare:.2f} |",
+                f"| {recipe} | {first_step:.1f} | {in_fit:.2f} | {bare:.2f} "
+                f"| {in_fit / bare:.2f} |",
                 flush=True,
             )
             said.append(
-                f"- {recipe} {' '.join(flags)}: test accuracy {metrics['test_accuracy']:.4f} after "
-                f"{metrics['steps']} steps, {metrics['fit_seconds']:.0f} s with validations and saving, "
-                f"on the {metrics['data']} data; the article's ended with {aim}, and this is {part}."
+                f"- {recipe} {' '.join(flags)}: test accuracy "
+                f"{metrics['test_accuracy']:.4f} after {metrics['steps']} steps, "
+                f"{metrics['fit_seconds']:.0f} s with validations and saving, on the "
+                f"{metrics['data']} data; the article's ended with {aim}, and this is "
+                f"{part}."
             )
     print("\n" + "\n".join(said))
 

@@ -1,1 +1,1 @@
-"""Complete training programs, and tools for their runs: ``python -m recipes --help``."""
+"""Training programs, and tools for their runs: ``python -m recipes --help``."""

@@ -1,8 +1,8 @@
 """Starts a program: ``python -m recipes mnist --help``.
 
-Everything that a program needs of its process is done here and nowhere else, so that importing a part of
-`recipes` changes nothing. ``python -m recipes.mnist`` works too, but starts two seconds later, and its
-libraries write to standard error.
+Everything that a program needs of its process is done here and nowhere else, so that
+importing a part of `recipes` changes nothing. ``python -m recipes.mnist`` works too,
+but starts two seconds later, and its libraries write to standard error.
 """
 
 import contextlib
@@ -30,9 +30,9 @@ SLOW = (
 def fast_and_quiet():
     """Import libraries that write to standard error before they can be told not to.
 
-    Keras takes the packages `SLOW` for not installed: what it does with them, wrappers for scikit-learn
-    and galleries of images, is not used. What was written is shown if the import fails; if it crashes in
-    native code, Python's traceback of the crash.
+    Keras takes the packages `SLOW` for not installed: what it does with them, wrappers
+    for scikit-learn and galleries of images, is not used. What was written is shown if
+    the import fails; if it crashes in native code, Python's traceback of the crash.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors become exceptions
     hidden = [name for name in SLOW if name not in sys.modules]
@@ -57,9 +57,10 @@ def fast_and_quiet():
 
 
 def start(arguments):
-    """Call the program that the first argument names with the others; return its exit status.
+    """Call the program that the first argument names; return its exit status.
 
-    Until the program is imported, Ctrl-C ends the process at once and without a traceback.
+    Until the program is imported, Ctrl-C ends the process at once and without a
+    traceback.
     """
     from recipes.run.command_line import Parser
 

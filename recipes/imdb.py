@@ -4,9 +4,9 @@
     modern    88.60 %         3.3       make train-imdb
     classic   83.65 %         2.5       make train-imdb PRESET=classic
 
-Measured on IMDB, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a GPU.
-``classic`` is the article's program; ``modern``, the default, is how one would write it today.
-Without make: ``python -m recipes imdb --preset classic``.
+Measured on IMDB, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a
+GPU. ``classic`` is the article's program; ``modern``, the default, is how one would
+write it today. Without make: ``python -m recipes imdb --preset classic``.
 """
 
 import dataclasses
@@ -69,10 +69,11 @@ PRESETS = {
 
 
 def make_tokenizer(texts, vocabulary, length):
-    """Return the model from texts ``()`` to word numbers ``(length,)``: 0 pads, 1 is unknown.
+    """Return the model from texts ``()`` to word numbers ``(length,)``.
 
-    The LAST ``length`` words are kept, padded on the right, where cuDNN wants the padding; an empty
-    text becomes one unknown word, since cuDNN cannot take a fully masked sequence.
+    0 pads and 1 is unknown. The LAST ``length`` words are kept, padded on the right,
+    where cuDNN wants the padding; an empty text becomes one unknown word, since cuDNN
+    cannot take a fully masked sequence.
 
     Args:
         texts: The texts whose words are counted: the training split alone.
@@ -81,7 +82,8 @@ def make_tokenizer(texts, vocabulary, length):
     """
     vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
-    # Keras saves one word a line; a word that holds a line break, "\x85" say, would spoil the file.
+    # Keras saves one word a line; a word that holds a line break, "\x85" say, would
+    # spoil the file.
     words = vectorize.get_vocabulary(include_special_tokens=False)
     vectorize.set_vocabulary(
         [word for word in words if len(f"{word}.".splitlines()) == 1]
@@ -98,12 +100,13 @@ def make_tokenizer(texts, vocabulary, length):
 
 
 def make_classic(config):
-    """Return the article's network: word numbers ``(words,)`` in, probability of a good review out."""
+    """Return the article's network: word numbers in, probability of good out."""
     numbers = keras.Input((config.words,), dtype="int32", name="words")
     vectors = keras.layers.Embedding(
         config.vocabulary, config.embedding, mask_zero=True
     )(numbers)
-    # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here each time anew.
+    # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here
+    # each time anew.
     vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
     kind = "weight_dropout" if config.cell == "weight-drop" else "recurrent_dropout"
     recurrent = config.make_recurrent(dropout=0.2, **{kind: 0.2})
@@ -117,10 +120,11 @@ def make_classic(config):
 
 
 def make_modern(config, steps):
-    """Return today's network: word numbers ``(words,)`` in, probability of a good review out.
+    """Return today's network: word numbers ``(words,)`` in, probability of good out.
 
-    The review is cut into segments of 25 words, which the recurrent layer reads side by side, as a
-    larger batch; maximum and mean of its outputs over all words decide, with the mean word vector.
+    The review is cut into segments of 25 words, which the recurrent layer reads side by
+    side, as a larger batch; maximum and mean of its outputs over all words decide, with
+    the mean word vector.
     """
     numbers = keras.Input((config.words,), dtype="int32", name="words")
     is_word = ops.expand_dims(ops.cast(ops.not_equal(numbers, 0), "float32"), -1)

@@ -4,9 +4,9 @@
     modern    99.41 %         3.1       make train-mnist
     classic   86.40 %         4.4       make train-mnist PRESET=classic
 
-Measured on MNIST, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a GPU.
-``classic`` is the article's program; ``modern``, the default, is how one would write it today.
-Without make: ``python -m recipes mnist --preset classic``.
+Measured on MNIST, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a
+GPU. ``classic`` is the article's program; ``modern``, the default, is how one would
+write it today. Without make: ``python -m recipes mnist --preset classic``.
 """
 
 import dataclasses
@@ -55,9 +55,10 @@ PRESETS = {
 
 
 def make_classic(config):
-    """Return the article's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
+    """Return the article's network: images from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
-    # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's bound from it.
+    # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's
+    # bound from it.
     bound = (6 / (28 + config.units + 4 * config.units)) ** 0.5
     uniform = keras.initializers.RandomUniform(-bound, bound)
     recurrent = config.make_recurrent(
@@ -75,7 +76,7 @@ def make_classic(config):
 
 
 def make_modern(config, steps):
-    """Return today's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
+    """Return today's network: images from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
     recurrent = config.make_recurrent()
     model = keras.Model(
@@ -126,7 +127,7 @@ def distort(images, seed, amount):
 
 
 class MinibatchReport(keras.callbacks.Callback):
-    """Prints loss and accuracy on the last minibatch before each validation, as the article does."""
+    """Prints loss and accuracy on a minibatch at each validation, as the article."""
 
     def __init__(self, data, config, steps):
         super().__init__()
@@ -148,7 +149,8 @@ class MinibatchReport(keras.callbacks.Callback):
         loss = -np.mean(np.log(np.maximum(likelihoods, 1e-7)))
         accuracy = np.mean(probabilities.argmax(axis=1) == labels.numpy())
         print(
-            f"\nIter {step}: minibatch loss {loss:.6f}, minibatch accuracy {accuracy:.5f}"
+            f"\nIter {step}: minibatch loss {loss:.6f}, "
+            f"minibatch accuracy {accuracy:.5f}"
         )
 
 

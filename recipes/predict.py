@@ -1,4 +1,4 @@
-"""Use a trained model: ``python -m recipes predict imdb --text "…"``, ``… mnist --image digit.png``."""
+"""Use a trained model: say which digit an image shows, or whether a review is good."""
 
 import io
 import json
@@ -23,7 +23,8 @@ def find_model(recipe, runs, name):
     Args:
         recipe: ``"mnist"`` or ``"imdb"``.
         runs: Folder of all runs.
-        name: Name of the run, or path of its folder or model; empty: the newest finished run.
+        name: Name of the run, or path of its folder or model; empty: the newest
+            finished run.
 
     Raises:
         UserError: There is none.
@@ -55,7 +56,7 @@ def find_model(recipe, runs, name):
 
 
 def load_model(recipe, path):
-    """Load a recipe's model; raise UserError if the file is damaged or of something else."""
+    """Load a recipe's model; raise UserError if the file holds none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -97,7 +98,8 @@ def predict_mnist(options):
     """Say which digit an image shows; return the exit status."""
     if not options.image:
         raise UserError(
-            "no image is given: name one with IMAGE=digit.png (make) or --image digit.png (python -m)"
+            "no image is given: name one with IMAGE=digit.png (make) or "
+            "--image digit.png (python -m)"
         )
     image = read_digit(options.image)
     model = load_model("mnist", find_model("mnist", options.runs, options.run))
@@ -115,8 +117,8 @@ def predict_mnist(options):
 def predict_imdb(options):
     """Say of each text whether it is a good review; return the exit status.
 
-    An empty line costs a message on standard error and, at the end, status 2; the other lines are
-    answered all the same.
+    An empty line costs a message on standard error and, at the end, status 2; the other
+    lines are answered all the same.
     """
     if options.text is not None and not options.text.strip():
         raise UserError("the text is empty")
@@ -139,7 +141,7 @@ def predict_imdb(options):
 
 
 def read_lines(path):
-    """Yield the lines of a file, or of standard input for None or ``"-"``, as they come."""
+    """Yield the lines of a file, or of standard input (None, ``"-"``), as they come."""
     if path in (None, "-"):
         if sys.stdin is None:
             return

@@ -1,4 +1,4 @@
-"""Reads a review word by word: what a model answers, and what its gates do, after each word."""
+"""Reads a review word by word: what a model answers, and what its gates do."""
 
 import dataclasses
 import re
@@ -39,7 +39,7 @@ def decode(review):
 
 
 def split_words(text):
-    """Cut a text into pieces of which the tokenizer makes one word each; marks stay with their word."""
+    """Cut a text at the tokenizer's words; other marks stay with a word."""
     pieces, before = [], ""
     for piece in re.split(r"[ \t\n\v\f\r]+", text.strip()):
         if piece.strip(string.punctuation):
@@ -55,8 +55,9 @@ def split_words(text):
 def read_word_by_word(model, tokenizer, texts, labels, probabilities):
     """Choose a review and predict after each of its words: return the `Reading`.
 
-    Chosen among the first `CANDIDATES` test reviews of 20 to `LONGEST` words that the model gets right:
-    the one on which the probability moved most. If there is none, the first review's last words.
+    Chosen among the first `CANDIDATES` test reviews of 20 to `LONGEST` words that the
+    model gets right: the one on which the probability moved most. If there is none, the
+    first review's last words.
     """
     most = min(LONGEST, tokenizer.output_shape[1])
     found = []
@@ -77,7 +78,7 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
 
 
 def trace_words(model, tokenizer, words):
-    """Return the recurrent layer, and its trace on a review: dict of arrays ``(words, units)``.
+    """Return the recurrent layer, and its traces on a review, ``(words, units)`` each.
 
     Of a bidirectional layer it is the one that reads forwards.
     """

@@ -1,4 +1,4 @@
-"""Resume an interrupted run from its last validation, with the result it would have had."""
+"""Resume an interrupted run from its last validation, with an unchanged result."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ CONFIGS = {recipe: program.config_class for recipe, program in PROGRAMS.items()}
 
 
 def reopen_last(runs):
-    """Return, ready to be resumed, the run begun last of those that nobody finished or works on.
+    """Return, ready to be resumed, the last run that is neither finished nor locked.
 
     Raises:
         UserError: There is none.
@@ -27,7 +27,7 @@ def reopen_last(runs):
 
 
 def find(name, runs):
-    """Return the folder of the run that ``name`` means: a path, or a name that one run has."""
+    """Return the folder of a run, named by its path or by a name that one run has."""
     named = [path for path in runs.glob("*/*") if path.name == name]
     if not os.path.isdir(name) and len(named) == 1:
         return RunFolder(named[0])

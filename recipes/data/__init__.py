@@ -1,1 +1,1 @@
-"""The data sets: MNIST and IMDB from TensorFlow Datasets, built-in samples, images of digits."""
+"""The data: MNIST and IMDB, built-in samples, images of digits."""

@@ -1,4 +1,4 @@
-"""The data sets of both programs: the real ones, or built-in samples where there is no network."""
+"""The data sets of both programs: the real ones, or built-in samples."""
 
 import dataclasses
 
@@ -27,7 +27,10 @@ class Dataset:
         """What to tell the user about a sample, or None."""
         if self.source == "full":
             return None
-        return f"WARNING: this is {self.description}; its figures do not compare with the real data's."
+        return (
+            f"WARNING: this is {self.description}; its figures do not compare "
+            "with the real data's."
+        )
 
 
 def load_mnist(source):
@@ -40,7 +43,7 @@ def load_mnist(source):
 
 
 def load_imdb(source):
-    """Return the IMDB reviews: texts ``(n,)`` of bytes, labels ``(n,)``, 1 for a good review.
+    """Return the IMDB reviews: texts ``(n,)`` of bytes, labels ``(n,)``, 1 for good.
 
     Args:
         source: ``"auto"``, ``"full"`` or ``"sample"``: see `load`.
@@ -53,13 +56,14 @@ def load(name, source, sample):
 
     Args:
         name: Name in TensorFlow Datasets.
-        source: ``"auto"``: a prepared copy, else a download, else the sample, if no host answers.
-            ``"full"``: the same, but fail instead of using the sample. ``"sample"``: the sample.
+        source: ``"auto"``: a prepared copy, else a download, else the sample, if no
+            host answers. ``"full"``: the same, but fail instead of using the sample.
+            ``"sample"``: the sample.
         sample: Function that returns the sample's description, training and test split.
 
     Raises:
-        UserError: The prepared copy is damaged, the download fails, or, with ``"full"``, there is
-            no network.
+        UserError: The prepared copy is damaged, the download fails, or, with
+            ``"full"``, there is no network.
     """
     if source != "sample":
         loaded = tfds.load(name, needed=source == "full")

@@ -9,8 +9,9 @@ from recipes.data.review_grammar import make_reviews
 def sample_digits():
     """Return scikit-learn's 1,797 handwritten digits, laid out like MNIST's.
 
-    MNIST's digits fill 20×20 pixels in the middle of 28×28; these, of 8×8 pixels in 17 grey levels,
-    are scaled to that. The last fifth is the test split: it was written by other hands.
+    MNIST's digits fill 20×20 pixels in the middle of 28×28; these, of 8×8 pixels in 17
+    grey levels, are scaled to that. The last fifth is the test split: it was written by
+    other hands.
 
     Returns:
         A description, and images and labels of the training and of the test split.
@@ -33,7 +34,7 @@ def sample_digits():
 
 
 def sample_reviews():
-    """Return reviews from `recipes.data.review_grammar`, in which the order of the words decides.
+    """Return made-up reviews, in which the order of the words decides.
 
     Returns:
         A description, and texts and labels of the training and of the test split.

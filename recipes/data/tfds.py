@@ -28,15 +28,15 @@ INPUTS = {"mnist": "image", "imdb_reviews": "text"}
 
 
 def load(name, needed):
-    """Return a data set's description, training and test split, or None where there is no network.
+    """Return a data set's description, training and test split; None without network.
 
     Args:
         name: Name in TensorFlow Datasets.
         needed: Raise an error where there is neither a prepared copy nor a network.
 
     Raises:
-        UserError: The prepared copy is damaged, the download fails, or, if ``needed``, there is
-            no network.
+        UserError: The prepared copy is damaged, the download fails, or, if ``needed``,
+            there is no network.
     """
     builder = make_builder(name)
     if not os.path.isdir(builder.data_path):
@@ -46,9 +46,9 @@ def load(name, needed):
             builder = make_builder(name)  # which now finds the copy
         elif needed:
             raise UserError(
-                f"no prepared {name} in {builder.data_path}, and {unreachable}: set TFDS_DATA_DIR to "
-                "a folder that holds a prepared copy, or connect to the network, or use the sample "
-                "with --data sample"
+                f"no prepared {name} in {builder.data_path}, and {unreachable}: "
+                "set TFDS_DATA_DIR to a folder that holds a prepared copy, or connect "
+                "to the network, or use the sample with --data sample"
             )
         else:
             print(f"No prepared {name} in {builder.data_path}, and {unreachable}.")
@@ -57,7 +57,7 @@ def load(name, needed):
 
 
 def make_builder(name):
-    """Return the TFDS builder for the folder in ``TFDS_DATA_DIR``, or for TFDS's own default."""
+    """Return the builder for the folder in ``TFDS_DATA_DIR``, or for TFDS's default."""
     folder = os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "")) or None
     try:
         return tfds.builder(name, data_dir=folder)
@@ -67,7 +67,7 @@ def make_builder(name):
 
 
 def read(name, builder):
-    """Read a prepared data set into memory: return its description, training and test split."""
+    """Return a prepared data set's description, training and test split."""
     splits = {}
     for split, size in SIZES[name].items():
         try:
@@ -97,7 +97,7 @@ def damaged(name, folder, error):
 
 
 def first_unreachable(builder):
-    """Return None if every host that TFDS would download from answers, else which one does not."""
+    """Return None if every host to download from answers, else which does not."""
     urls = {url.split("/")[2]: url for url in builder.url_infos}
     for host, url in urls.items():
         if not is_reachable(url):
@@ -106,7 +106,7 @@ def first_unreachable(builder):
 
 
 def is_reachable(url):
-    """Return whether a host answers at all, within `PROBE_TIMEOUT`, name look-up included."""
+    """Return whether a host answers within `PROBE_TIMEOUT`, name look-up included."""
     answered = []
 
     def ask():
@@ -127,7 +127,7 @@ def is_reachable(url):
 
 
 def download(name, builder):
-    """Download and prepare a data set, in a process of its own, which can be stopped."""
+    """Download and prepare a data set in a process that can be stopped."""
     minutes = DOWNLOAD_TIMEOUT // 60
     print(f"Downloading {name} to {builder.data_path} (at most {minutes} minutes) …")
     command = [sys.executable, "-m", "recipes.data.tfds", name]

@@ -39,13 +39,14 @@ def draw_confusion(path, labels, predictions):
 
 
 def draw_mistakes(path, images, labels, probabilities, columns=8, rows=3):
-    """Draw the digits to whose true label the model gave least, with what it thought."""
+    """Draw the digits to whose label the model gave least, with its answers."""
     likelihoods = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
     worst = np.argsort(likelihoods, kind="stable")[: columns * rows]
     with figure(path, 9, 1.65 * rows + 0.5) as drawn:
         wrong = int(np.sum(probabilities.argmax(axis=1) != labels))
         drawn.suptitle(
-            "The worst-scored test digits: what the model thought, and what it gave the truth. "
+            "The worst-scored test digits: what the model thought, and what it gave "
+            "the truth. "
             f"{wrong:,} of {len(labels):,} are wrong.",
             fontsize=11,
         )
@@ -68,10 +69,10 @@ def _percent(probability):
 
 
 def draw_gates(path, model, images, labels, probabilities):
-    """Draw, row by row of a digit, the class probabilities and how far the gates are open.
+    """Draw the class probabilities and the gates after each row of a digit.
 
-    The digit: among the first 200 test digits classified correctly, the one on which the model settled
-    latest.
+    The digit: among the first 200 test digits classified correctly, the one on which
+    the model settled latest.
     """
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
     first = trace_gates(layer, images[:200])
@@ -103,6 +104,7 @@ def draw_gates(path, model, images, labels, probabilities):
             draw_panel(axes, layer, traces, names, upright=True)
             axes.set_title(title)
         drawn.suptitle(
-            "What the network thinks after each row (its last layer, applied to h), and its gates",
+            "What the network thinks after each row (its last layer, applied to h), "
+            "and its gates",
             fontsize=11,
         )

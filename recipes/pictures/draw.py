@@ -1,4 +1,4 @@
-"""All pictures of a run. What they show is chosen by rule: the same run gives the same pictures."""
+"""All pictures of a run: the same run gives the same pictures."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def draw_mnist(folder, model, test, probabilities):
 
 
 def draw_imdb(folder, model, tokenizer, test, probabilities):
-    """Draw every picture of an IMDB run that can be drawn, and write its mistakes and its page.
+    """Draw every picture of an IMDB run that can be drawn; write mistakes and page.
 
     Args:
         folder: The `RunFolder`, with its history.

@@ -15,7 +15,13 @@ STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
 
 @contextlib.contextmanager
 def figure(path, width, height):
-    """Yield a figure to draw in, ``width`` and ``height`` in hundreds of pixels; then save it."""
+    """Yield a figure to draw in, then save it.
+
+    Args:
+        path: The file.
+        width: Hundreds of pixels.
+        height: Hundreds of pixels.
+    """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A letter that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", message="Glyph")
@@ -27,7 +33,7 @@ def figure(path, width, height):
 
 @contextlib.contextmanager
 def skip_failed_picture(*paths):
-    """Turn an error into a warning: a picture must cost neither the others nor a trained model."""
+    """Turn an error into a warning: a picture must not cost a trained model."""
     try:
         yield
     except OSError:

@@ -14,7 +14,7 @@ GATES = {
 
 
 def gate_panels(traces):
-    """Return title -> names of what a panel shows: one panel, or one for each level of a stack.
+    """Return title -> names of what a panel shows; a stack has a panel for each level.
 
     Args:
         traces: What `trace_gates` returned.
@@ -36,7 +36,7 @@ def gate_panels(traces):
 
 
 def draw_panel(axes, layer, traces, names, upright):
-    """Draw the gates of one panel against the step: downwards if ``upright``, else to the right.
+    """Draw the gates of one panel at each step.
 
     Args:
         axes: Where.

@@ -11,7 +11,7 @@ TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 
 
 def write_page(path, reading):
-    """Write a page that needs no other file: the words of a `Reading`, coloured as in the picture."""
+    """Write the coloured words of a `Reading` as a page that needs no other file."""
     colours, largest = colour_words(reading)
     steps = zip(
         reading.words,
@@ -38,7 +38,7 @@ def _css(colour):
 
 
 def _span(word, colour, before, after):
-    """Return a word as HTML; the halves of ``<br />`` that splitting leaves become line breaks."""
+    """Return a word as HTML; what splitting left of ``<br />`` becomes a line break."""
     rgb, strength = colour
     span = (
         f'<span style="background: rgba({_css(rgb)}, {strength:.2f})" '

@@ -38,7 +38,8 @@ def draw_calibration(path, labels, probabilities, bins=10):
         upper.set(
             ylabel="share of good reviews",
             ylim=(-0.05, 1.05),
-            title=f"Calibration on {len(labels):,} test reviews: mean distance {error:.3f}",
+            title=f"Calibration on {len(labels):,} test reviews: "
+            f"mean distance {error:.3f}",
         )
         upper.legend(frameon=False, loc="upper left")
         lower.bar((np.arange(bins) + 0.5) / bins, counts, width=0.9 / bins, color=TRAIN)
@@ -66,7 +67,8 @@ def write_mistakes(path, texts, labels, probabilities, count=10):
         truth = "good" if labels[index] else "bad"
         lines += [
             "",
-            f"{rank}. Thought {thought}, {sure:.1%} sure; is {truth}. Test review {index}:",
+            f"{rank}. Thought {thought}, {sure:.1%} sure; is {truth}. "
+            f"Test review {index}:",
         ]
         for part in re.split(r"(?:<br\s*/?>\s*)+", decode(texts[index])):
             if part.strip():

@@ -1,4 +1,4 @@
-"""A review's words, coloured by how each moved the probability, above the layer's gates."""
+"""A review's words, coloured by how each moved the probability, and the gates."""
 
 import re
 
@@ -13,7 +13,7 @@ COLUMNS = 108  # letters in a line
 
 
 def colour_words(reading):
-    """Return the colour and its strength, up to 0.75, of each word; and the move that gets the most."""
+    """Return colour and strength, at most 0.75, of each word, and the move for 0.75."""
     moves = np.diff(reading.probabilities)
     largest = max(0.02, float(np.quantile(np.abs(moves), 0.97)))
     colours = [
@@ -24,12 +24,12 @@ def colour_words(reading):
 
 
 def without_tags(word):
-    """Return a piece of a review without the halves of ``<br />`` that splitting leaves."""
+    """Return a piece of a review without what splitting left of ``<br />``."""
     return re.sub(r"<br|/>", "", word).strip()
 
 
 def summarize(reading):
-    """Say in a sentence which review it is, and where the probability began and ended."""
+    """Return in a sentence which review it is and how the probability moved."""
     first, *_, last = reading.probabilities
     return (
         f"Test review {reading.index}, {reading.label}: probability of good "
@@ -49,7 +49,7 @@ def place_words(words):
 
 
 def draw_words(path, reading, layer, traces):
-    """Draw the coloured words of a `Reading`, beneath them the probability, and the gates.
+    """Draw the coloured words of a `Reading`, its probability, and the gates.
 
     Args:
         path: The file.
@@ -67,8 +67,8 @@ def draw_words(path, reading, layer, traces):
         text.set(xlim=(0, COLUMNS), ylim=(lines, 0))
         text.axis("off")
         text.set_title(
-            f"{summarize(reading)}\nA word is blue where it moved the probability towards good, "
-            "orange towards bad.",
+            f"{summarize(reading)}\nA word is blue where it moved the probability "
+            "towards good, orange towards bad.",
             fontsize=10,
             loc="left",
         )
@@ -88,7 +88,7 @@ def draw_words(path, reading, layer, traces):
 
 
 def _draw_word(axes, word, line, column, colour, strength):
-    """Draw a word on its background, letter by letter: so every font has the same columns."""
+    """Draw a word on its colour, letter by letter, so that any font fits."""
     background = (*(part / 255 for part in colour), strength)
     corner = (column - 0.3, line + 0.06)
     axes.add_patch(Rectangle(corner, len(word) + 0.6, 0.88, color=background))

@@ -1,4 +1,4 @@
-"""A frozen dataclass becomes the flags of a program; user errors become one line and status 2."""
+"""Flags from a frozen dataclass; the user's errors in one line, with status 2."""
 
 import argparse
 import dataclasses
@@ -78,7 +78,7 @@ def parse(program, presets, description, arguments):
 
 
 def check_at_least(config, **minimums):
-    """Raise UserError unless each named field of ``config`` is at least its minimum, and finite."""
+    """Raise UserError unless each named field is at least its minimum, and finite."""
     for name, minimum in minimums.items():
         value, flag = getattr(config, name), "--" + name.replace("_", "-")
         if not value >= minimum:
@@ -95,9 +95,10 @@ def check_above_zero(config, name):
 
 
 def expand(arguments):
-    """Return arguments in which ``--args=TEXT`` became the words of TEXT, split as a shell does.
+    """Return arguments with the words of TEXT in place of ``--args=TEXT``.
 
-    So ``make … ARGS="--words 200"`` hands flags over. Nothing in the text is run.
+    So ``make … ARGS="--words 200"`` hands flags over. The text is split as a shell does
+    it; nothing in it is run.
 
     >>> expand(["--seed=1", "--args=--words 200 --name 'a b'"])
     ['--seed=1', '--words', '200', '--name', 'a b']
@@ -113,9 +114,10 @@ def expand(arguments):
 
 
 def exit_with(main):
-    """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C.
+    """Call ``main`` with the arguments; exit with its status.
 
-    Where nobody reads its output any more (``… | head``), it ends as if SIGPIPE had ended it: with 141.
+    The status is 2 after a UserError, 130 after Ctrl-C, and 141, as if SIGPIPE had
+    ended it, where nobody reads its output any more (``… | head``).
     """
     try:
         status = main(expand(sys.argv[1:]))

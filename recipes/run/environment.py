@@ -12,16 +12,17 @@ from recipes.run.command_line import UserError
 
 
 def check_backend():
-    """Raise UserError unless Keras uses TensorFlow: the programs' data and texts go through it."""
+    """Raise UserError unless Keras uses TensorFlow, which reads the data."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise UserError(
-            f"the backend of Keras must be tensorflow, got {backend}: set KERAS_BACKEND=tensorflow"
+            f"the backend of Keras must be tensorflow, got {backend}: "
+            "set KERAS_BACKEND=tensorflow"
         )
 
 
 def set_up(seed):
-    """Seed everything, and set TensorFlow's threads so that small operations run side by side.
+    """Seed everything, and let TensorFlow run small operations side by side.
 
     Raises:
         UserError: Keras uses another backend.
@@ -36,7 +37,7 @@ def set_up(seed):
 
 
 def device_name():
-    """Return the device that Keras computes on, with the processor's name where it is known."""
+    """Return the device that Keras computes on, with its name where it is known."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])

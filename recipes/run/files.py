@@ -8,7 +8,7 @@ import os
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Write a file atomically: yield a temporary path that is renamed to ``path`` on success."""
+    """Write a file atomically: yield a path that is renamed to ``path`` on success."""
     unfinished = path.with_name(f"unfinished-{path.name}")
     try:
         yield unfinished

@@ -1,4 +1,4 @@
-"""A run's folder: it appears whole, one process works on it, and a stopped run is opened again."""
+"""A run's folder: it appears whole, and one process at a time works on it."""
 
 import contextlib
 import dataclasses
@@ -72,7 +72,7 @@ class RunFolder:
         return pathlib.Path(logdir) / self.recipe / name
 
     def read_manifest(self):
-        """Return what ``config.json`` holds: a dict of ``recipe``, ``data`` and ``config``.
+        """Return what ``config.json`` holds: ``recipe``, ``data`` and ``config``.
 
         Raises:
             UserError: It cannot be read.
@@ -99,8 +99,10 @@ class Run:
 
     Attributes:
         recipe: ``"mnist"`` or ``"imdb"``.
-        config: The choices; ``logdir`` is absolute, so that a resumed run logs to the same place.
-        source: Which data to load: ``config.data``, or, of a resumed run, what it used so far.
+        config: The choices; ``logdir`` is absolute, so that a resumed run logs to the
+            same place.
+        source: Which data to load: ``config.data``, or, of a resumed run, what it used
+            so far.
         folder: The `RunFolder`, None before it exists.
     """
 
@@ -116,10 +118,11 @@ class Run:
         return self.folder.events(self.config.logdir) if self.config.logdir else None
 
     def make_folder(self, source):
-        """Create the run's folder, never an existing one; nothing happens to a resumed run's.
+        """Create the run's folder, never an existing one, unless the run is resumed.
 
-        The folder takes its name when it holds the manifest and this process holds its lock. The name
-        is one under which ``logdir`` has no events yet, of a run elsewhere or of one that is gone.
+        The folder takes its name when it holds the manifest and this process holds its
+        lock. The name is one under which ``logdir`` has no events yet, of a run
+        elsewhere or of one that is gone.
 
         Args:
             source: Which data the run uses: ``"full"`` or ``"sample"``.
@@ -158,7 +161,7 @@ class Run:
             raise UserError(f"{taken} exists: choose another --name")
 
     def _take_name(self, new, folder):
-        """Rename the folder ``new`` and reserve that of its events; return whether both were free."""
+        """Rename ``new`` and reserve the folder of events; return if both were free."""
         if not self.config.logdir:
             return rename(new, folder.path)
         events = folder.events(self.config.logdir)
@@ -200,7 +203,7 @@ def lock(path):
 
 
 def remove_abandoned(parent):
-    """Remove the folders that killed processes left in ``parent`` before they took their names.
+    """Remove unnamed folders that killed processes left behind in ``parent``.
 
     They are older than `ABANDONED_AFTER`, and no process holds their lock.
     """
@@ -228,7 +231,7 @@ def rename(folder, name):
 
 
 def reopen(folder, configs):
-    """Lock a run's folder and return the run, ready to be resumed; None if it is finished.
+    """Lock a folder and return its run, ready to be resumed; None if it is finished.
 
     Args:
         folder: The `RunFolder`.
@@ -242,7 +245,8 @@ def reopen(folder, configs):
         raise UserError(f"there is no run {folder}")
     if not os.path.isfile(folder.manifest):
         raise UserError(
-            f"{folder} is not a run that can be resumed: it has no {folder.manifest.name}"
+            f"{folder} is not a run that can be resumed: "
+            f"it has no {folder.manifest.name}"
         )
     manifest = folder.read_manifest()
     try:
@@ -267,7 +271,7 @@ def reopen(folder, configs):
 
 
 def find_runs(runs):
-    """Return the folders of all runs below ``runs``, finished or not, the one begun last first."""
+    """Return the folders of all runs below ``runs``, the one begun last first."""
     begun = {}
     for path in pathlib.Path(runs).glob("*/[!.]*"):
         folder = RunFolder(path)

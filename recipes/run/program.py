@@ -1,4 +1,4 @@
-"""What both programs do around their training: read choices, load data, report, survive errors."""
+"""What both programs do around their training: choices, data, report, errors."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,9 +24,9 @@ class Program:
         description: What ``--help`` says first.
         presets: Dict from name to configuration; the first is the default.
         load: Called with ``"auto"``, ``"full"`` or ``"sample"``; returns the `Dataset`.
-        train: Called with the `Run` and the `Dataset`; trains and tests a model, and returns it and a
-            dict of figures, ``test_accuracy`` and what `fit` returns among them. When it knows its
-            model, and before it trains, it calls `begin`.
+        train: Called with the `Run` and the `Dataset`; trains and tests a model, and
+            returns it and a dict of figures, ``test_accuracy`` and what `fit` returns
+            among them. When it knows its model, and before it trains, it calls `begin`.
     """
 
     recipe: str
@@ -48,11 +48,13 @@ class Program:
         return self.execute(Run(self.recipe, config))
 
     def execute(self, run):
-        """Carry out a run, new or resumed; return the exit status, `INTERRUPTED` after Ctrl-C.
+        """Carry out a run, new or resumed; return the exit status.
+
+        After Ctrl-C it is `INTERRUPTED`.
 
         Raises:
-            UserError: The disk is full, the folder cannot be written for another reason, or there is
-                too little memory.
+            UserError: The disk is full, the folder cannot be written for another
+                reason, or there is too little memory.
         """
         try:
             set_up(run.config.seed)
@@ -73,7 +75,8 @@ class Program:
                 raise
             reason = error.strerror or error
             raise UserError(
-                f"cannot write in {run.folder}: {reason}; mend that, then: {run.resume_command()}"
+                f"cannot write in {run.folder}: {reason}; when that is solved: "
+                f"{run.resume_command()}"
             ) from error
         finally:
             if run.lock is not None:
@@ -81,7 +84,7 @@ class Program:
 
 
 def begin(run, dataset, train, validation, model):
-    """Print where a run computes, on which data, and with what model; create its folder."""
+    """Print device, data and model of a run, and create its folder."""
     splits = {"train": train, "validate": validation, "test": dataset.test}
     sizes = [f"{len(labels):,} {name}" for name, (_, labels) in splits.items()]
     config = run.config
@@ -89,14 +92,15 @@ def begin(run, dataset, train, validation, model):
     print(f"Data:    {dataset.description}")
     print(f"         {', '.join(sizes)}")
     print(
-        f"Cell:    {config.cell}, {config.units} units; {model.count_params():,} parameters"
+        f"Cell:    {config.cell}, {config.units} units; "
+        f"{model.count_params():,} parameters"
     )
     print(f"Kernel:  {kernel(model)}", flush=True)
     run.make_folder(dataset.source)
 
 
 def kernel(model):
-    """Return in one line which kernel the model's recurrent layers use on this device, and why."""
+    """Return in one line which kernel the recurrent layers use here, and why."""
     device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
     kernels = {layer[device] for layer in kernel_report(model).values()}
     return ", ".join(sorted(kernels))
@@ -115,7 +119,7 @@ def print_interrupted(run):
 
 
 def write_metrics(run, dataset, model, figures):
-    """Write ``metrics.json``, say what came out, and return the program's exit status."""
+    """Write ``metrics.json``, print the result, and return the exit status."""
     config = run.config
     metrics = {
         **figures,
@@ -134,7 +138,8 @@ def write_metrics(run, dataset, model, figures):
     accuracy = figures["test_accuracy"]
     print(
         f"Test accuracy: {accuracy:.4f}, after {figures['steps']:,} steps in "
-        f"{figures['fit_seconds']:.0f} s; validation {figures['validation_accuracy']:.4f}."
+        f"{figures['fit_seconds']:.0f} s; "
+        f"validation {figures['validation_accuracy']:.4f}."
     )
     print(f"Run folder: {run.folder}")
     if dataset.sample_warning:

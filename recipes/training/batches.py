@@ -13,14 +13,15 @@ def split_validation(data, size):
 
 
 def count_steps(config, examples):
-    """Return the steps of an epoch, and of the whole training, by epochs or steps, whichever ends first.
+    """Return the steps of an epoch, and of the training: the smaller of both limits.
 
     Raises:
         UserError: The examples do not fill one batch.
     """
     if config.batch > examples:
         raise UserError(
-            f"--batch must be at most the {examples} training examples, got {config.batch}"
+            f"--batch must be at most the {examples} training examples, "
+            f"got {config.batch}"
         )
     steps_per_epoch = -(-examples // config.batch)
     limits = [config.epochs * steps_per_epoch, config.steps]
@@ -28,19 +29,21 @@ def count_steps(config, examples):
 
 
 def make_batches(data, config, augment=None, start_step=0):
-    """Return an endless stream of batches: one shuffled epoch after another, batches always full.
+    """Return an endless stream of full batches: one shuffled epoch after another.
 
     The stream is a function of the seed and the position alone.
 
     Args:
         data: Inputs and labels, two arrays.
         config: Gives ``batch`` and ``seed``.
-        augment: Called with a batch of inputs and a seed of two integers; returns the inputs to use.
+        augment: Called with a batch of inputs and a seed of two integers; returns the
+            inputs to use.
         start_step: The step whose batch comes first.
     """
     inputs, labels = (tf.constant(array) for array in data)
 
-    @tf.autograph.experimental.do_not_convert  # it would write files, also on a full disk
+    # Converting would write files, also on a full disk.
+    @tf.autograph.experimental.do_not_convert
     def shuffled(epoch):
         order = tf.range(tf.shape(labels)[0])
         order = tf.random.experimental.stateless_shuffle(
@@ -68,7 +71,8 @@ def make_batches(data, config, augment=None, start_step=0):
 def without_autotuning(batches):
     """Turn off tf.data's autotuning: there is nothing to tune.
 
-    Its thread, which sleeps longer and longer, delays the end of ``fit`` by up to half (measured).
+    Its thread, which sleeps longer and longer, delays the end of ``fit`` by up to half
+    (measured).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -11,7 +11,7 @@ from recipes.run.files import atomic_write, save_model, write_csv
 
 
 def get_state(model):
-    """Return copies of all that training changes: weights, dropout's seeds, the optimiser's state."""
+    """Return copies of all that training changes: weights, seeds, optimiser."""
     return [
         np.array(variable.numpy())
         for variable in (*model.variables, *model.optimizer.variables)
@@ -71,11 +71,11 @@ def read_checkpoint(path, shapes):
 
 
 class BestAndCheckpoint(keras.callbacks.Callback):
-    """Keeps the best model by validation and all that is needed to resume; ends after ``steps``.
+    """Keeps the best model and all that is needed to resume; ends after ``steps``.
 
-    Keras calls the interval between two validations an epoch. After each it writes ``history.csv``,
-    saves the model if it is the best so far, and then writes the checkpoint, one file, from which
-    `restore` sets all of this again.
+    Keras calls the interval between two validations an epoch. After each it writes
+    ``history.csv``, saves the model if it is the best so far, and then writes the
+    checkpoint, one file, from which `restore` sets all of this again.
 
     Attributes:
         rows: The history.
@@ -83,7 +83,8 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         seconds: How long training took before this process.
         best: The best validation accuracy.
         best_state: The model's state then.
-        interrupted: Set to True, it ends training after the current step, with KeyboardInterrupt.
+        interrupted: Set to True, it ends training after the current step, with
+            KeyboardInterrupt.
     """
 
     def __init__(self, folder, steps, saved):
@@ -134,12 +135,14 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         self.seconds += time.perf_counter() - self.began
 
     def restore(self, model):
-        """Set the model and this callback to what they were at the checkpoint, if there is one.
+        """Set model and callback as they were at the checkpoint, if there is one.
 
-        ``history.csv`` and the saved model may be of a later validation: write them again.
+        ``history.csv`` and the saved model may be of a later validation: write them
+        again.
 
         Raises:
-            UserError: The checkpoint is damaged, of another model, or of an earlier release.
+            UserError: The checkpoint is damaged, of another model, or of an earlier
+                release.
         """
         path = self.folder.checkpoint
         if not path.exists():
@@ -150,8 +153,8 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         self.seconds, self.best = progress["seconds"], progress["best"]
         if "validation" not in self.rows[0]:
             raise UserError(
-                f"the checkpoint {path} was written by an earlier release: this run cannot be "
-                f"resumed; its best model so far is {self.folder.model}"
+                f"the checkpoint {path} was written by an earlier release: this run "
+                f"cannot be resumed; its best model so far is {self.folder.model}"
             )
         set_state(model, self.best_state)
         save_model(self.folder.model, self.saved)

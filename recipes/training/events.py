@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 class EventLog(keras.callbacks.Callback):
-    """Writes the figures of every validation as events for TensorBoard, which need not be installed."""
+    """Writes every validation's figures for TensorBoard, which may be missing."""
 
     def __init__(self, folder):
         super().__init__()

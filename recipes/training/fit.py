@@ -15,8 +15,8 @@ from recipes.training.events import EventLog
 def create_variables(model, labels):
     """Create the variables of a compiled model's optimiser and metrics.
 
-    TensorFlow traces a function once more if it created variables, so that ``fit`` would trace the
-    training step twice, for seconds.
+    TensorFlow traces a function once more if it created variables, so that ``fit``
+    would trace the training step twice, for seconds.
     """
     model.optimizer.build(model.trainable_variables)
     model.compute_metrics(
@@ -27,7 +27,7 @@ def create_variables(model, labels):
 
 @contextlib.contextmanager
 def finishing_the_step(checkpoint):
-    """Let the first Ctrl-C wait for the end of the step; the second ends the process at once."""
+    """Let Ctrl-C wait for the end of the step; a second one ends the process."""
 
     def interrupt(number, frame):
         checkpoint.interrupted = True
@@ -48,11 +48,13 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
     If the run's folder holds a checkpoint, training is resumed from there.
 
     Args:
-        run: The `Run`, whose folder gets ``history.csv``, the best model and the checkpoint.
+        run: The `Run`, whose folder gets ``history.csv``, the best model and the
+            checkpoint.
         model: The model; it ends with the weights of its best validation.
         train: Training inputs and labels.
         validation: Validation inputs and labels.
-        saved: The model to save, which shares the model's weights; by default the model itself.
+        saved: The model to save, which shares the model's weights; by default the model
+            itself.
         augment: See `make_batches`.
         callbacks: More Keras callbacks.
 

@@ -26,7 +26,7 @@ def no_network(monkeypatch, tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Draw nothing, the pictures have tests of their own; and make a tenth of the reviews."""
+    """Draw nothing, which other tests do, and make a tenth of the reviews."""
     monkeypatch.setattr(mnist, "draw_mnist", lambda *arguments: None)
     monkeypatch.setattr(imdb, "draw_imdb", lambda *arguments: None)
     monkeypatch.setattr(

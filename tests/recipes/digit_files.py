@@ -15,7 +15,7 @@ def digits():
 
 
 def draw(path, grey, size, kind):
-    """Save a digit as a file: dark on light or light on dark, off centre, or transparent."""
+    """Save a digit, off centre: dark on light, light on dark, or transparent."""
     large = Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)
     image = np.pad(np.asarray(large), ((9, 40), (31, 5)))
     if kind == "dark":

@@ -1,7 +1,7 @@
-"""Programs in processes that start within a second and can be killed: forked after all imports.
+"""Programs in processes that start within a second and can be killed.
 
-Importing TensorFlow takes seconds; the fork server does it once. It computes nothing, so that it has no
-threads when it forks.
+They are forked after all imports: the fork server imports TensorFlow once. It computes
+nothing, so that it has no threads when it forks.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ FORKS.set_forkserver_preload(["killable", "pytest"])
 
 
 def start_fork_server():
-    """Start the server, which finds this module by PYTHONPATH alone; call it before all else."""
+    """Start the server, which finds this module by PYTHONPATH; call it first."""
     before = os.environ.get("PYTHONPATH")
     here = pathlib.Path(__file__).parent
     root = here.parents[1]
@@ -60,10 +60,11 @@ class ProgramProcess:
     Args:
         program: A key of `PROGRAMS`.
         arguments: Its command line.
-        log: File for its standard output, appended to; its standard error goes to ``log``.err.
-        trap: None, or what to do at a certain file operation: ``(action, name, count, when)``.
-            At the ``count``-th time that a file takes the name ``name`` (None: any), ``"before"`` or
-            ``"after"`` that, one of `ACTIONS` takes place.
+        log: File for its standard output, appended to; its standard error goes to
+            ``log``.err.
+        trap: None, or what to do at a certain file operation: ``(action, name, count,
+            when)``. At the ``count``-th time that a file takes the name ``name`` (None:
+            any), ``"before"`` or ``"after"`` that, one of `ACTIONS` takes place.
     """
 
     def __init__(self, program, arguments, log, trap=None):
@@ -103,7 +104,8 @@ def _work(program, arguments, log, trap):
     sys.stdout = open(1, "w", 1, closefd=False)
     sys.stderr = open(2, "w", 1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Pictures would take longer than the rest, and all reviews of the sample nearly as long.
+    # Pictures would take longer than the rest, and all reviews of the sample nearly as
+    # long.
     mnist.draw_mnist = imdb.draw_imdb = lambda *arguments: None
     samples.make_reviews = lambda count, seed: make_reviews(count // 10, seed)
     if trap:
@@ -172,7 +174,7 @@ def stop_after_two_validations(parent, scenario="mnist-weight-drop"):
 
 
 class NeverStopped(dict):
-    """The folder of each scenario's run, begun and ended in one process; made when first asked for."""
+    """The folder of each scenario's undisturbed run, made when first asked for."""
 
     def __init__(self, parent):
         self.parent = parent
@@ -187,7 +189,7 @@ class NeverStopped(dict):
 
 
 def read(folder):
-    """Return all that must be equal: the model's weights and optimiser, figures, and history."""
+    """Return all that must be equal: weights, optimiser, figures, history."""
     assert not list(folder.path.glob("unfinished-*"))
     assert not folder.checkpoint.exists()
     model = keras.saving.load_model(folder.model)

@@ -1,4 +1,4 @@
-"""Small networks with large random weights, and what they answer to the parts of a sequence."""
+"""Small networks with large random weights, and their answers to parts of inputs."""
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ def make_mnist(cell, rng):
 
 
 def answers_by_row(model, image):
-    """Return what the model says of the image's first row, its first two, … each read on its own."""
+    """Return what the model says of the image's first row, its first two, …"""
     recurrent, classify = model.layers[-2:]
     h = recurrent(np.repeat(image[None], 28, axis=0), mask=np.tri(28, dtype=bool))
     return np.asarray(classify(h))
@@ -43,7 +43,7 @@ def make_imdb(preset, cell, rng, words=50):
 
 
 def answers_by_word(model, tokenizer, text):
-    """Return what the network says of no word, the first, the first two, …: the rest is padding."""
+    """Return what the network says of no word, the first, the first two, …"""
     (numbers,) = np.asarray(tokenizer(tf.constant([text])))
     count = np.sum(numbers != 0)
     begun = numbers * np.tri(count + 1, len(numbers), -1, dtype="int32")

@@ -1,4 +1,4 @@
-"""The data: samples, and what happens without network or with a damaged prepared copy."""
+"""The data: samples, no network, and damaged prepared copies."""
 
 import http.server
 import json
@@ -116,7 +116,7 @@ class FakeBuilder:
 
 def test_truncated_file_is_a_clear_error():
     def read(split):
-        operation = "{{function_node __wrapped__DatasetToSingleElement_device_/job:localhost/CPU:0}}"
+        operation = "{{function_node __wrapped__DatasetToSingleElement_device_/CPU:0}}"
         raise tf.errors.DataLossError(
             None, None, f"{operation} truncated record at 1234 [Op:X] name:\nmore lines"
         )

@@ -1,4 +1,4 @@
-"""Runs that are killed, interrupted, or short of disk end as if nothing had happened."""
+"""Runs that are killed, interrupted or short of disk end as if undisturbed."""
 
 import os
 import random
@@ -40,7 +40,7 @@ def minibatch_lines(parent):
 
 
 def kill_again_and_again(scenario, parent, kills, expected):
-    """Start a run, kill it at random moments, and let it end; begin another if it ends too soon."""
+    """Start a run, kill it at random moments, and let it end; again if it ends."""
     rng, run = random.Random(scenario), folder_of(scenario, parent)
     while kills:
         begun = run.manifest.exists()
@@ -107,7 +107,7 @@ def test_ctrl_c_twice(tmp_path):
 
 
 def test_a_full_disk(never_stopped, tmp_path):
-    """A limit on the size of files stands for the full disk; a history of 3,000 bytes still fits."""
+    """A limit on the size of files stands for it; a history of 3,000 bytes fits."""
     scenario = "mnist-weight-drop"
     run = stop_after_two_validations(tmp_path)
     for count in (1, 5):  # while it is resumed; in the fourth interval after that
@@ -149,7 +149,7 @@ def test_killed_before_the_folder_has_its_name(tmp_path):
 
 
 def test_these_tests_share_one_process(request):
-    """With pytest 9.2.0 and pytest-xdist 3.8.0 they would not, and each process would repeat much."""
+    """With pytest 9.2.0 and pytest-xdist 3.8.0 they would not."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("all tests share this process")
     assert request.node.nodeid.endswith("@killable")

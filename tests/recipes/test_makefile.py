@@ -1,4 +1,4 @@
-"""The Makefile: what stands in a variable reaches the program as it is, and is never run."""
+"""The Makefile: a variable reaches the program as it is, and is never run."""
 
 import json
 import os
@@ -78,7 +78,7 @@ VALUES = [
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with the Makefile and, in place of Python, a program that prints its arguments."""
+    """A folder with the Makefile and a Python that prints its arguments."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "Makefile", folder)
     python = folder / ".venv/bin/python"
@@ -111,13 +111,13 @@ def make(folder, *arguments, **environment):
 
 
 def arguments_of(result):
-    """Return the arguments of the first program that make started, without ``-m`` and its name."""
+    """Return the arguments of the first program that make started."""
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
     return json.loads(result.stdout.splitlines()[0])[2:]
 
 
 def expected(target, values):
-    """Return what a program shall get: its words, and its flags in the order of the alphabet."""
+    """Return what a program shall get: its words, and its flags, sorted."""
     before = {
         "train-mnist": ["mnist"],
         "train-imdb": ["imdb"],

@@ -27,7 +27,7 @@ def test_classic_is_the_article_s_program():
 
 @pytest.mark.parametrize("cell", LAYERS)
 def test_every_cell_learns_in_every_network(cell, rng):
-    """A step, operation by operation: tracing the graphs, which tests of the layers do, takes minutes."""
+    """A step, operation by operation: tracing all graphs takes minutes."""
     images, digits = rng.random((4, 28, 28)), rng.integers(0, 10, 4)
     words, verdicts = rng.integers(1, 30, (4, 25)), rng.integers(0, 2, (4, 1))
     small = {"words": 25, "vocabulary": 30, "embedding": 4}

@@ -1,4 +1,4 @@
-"""What the pictures show, read from the figures before they are saved; and that none costs a run."""
+"""What the pictures show, read before they are saved; and that none costs a run."""
 
 import html.parser
 import re
@@ -36,7 +36,7 @@ def legend(axes):
 
 
 def lines(axes):
-    """Return x and y of every line of a legend, by the first word of its label, without signs."""
+    """Return x and y of every line of a legend, by the first word of its label."""
     return {
         re.search(r"\w+", line.get_label())[0]: np.array(line.get_data())
         for line in axes.get_lines()
@@ -50,7 +50,7 @@ def figures_in(text):
 
 
 def test_curves(tmp_path, figures):
-    """The kept validation is the first of those with the best accuracy, as in training."""
+    """The kept validation is the first with the best accuracy, as in training."""
     (tmp_path / "history.csv").write_text(
         "validation,step,accuracy,loss,val_accuracy,val_loss,seconds\n"
         "1,10,0.5,1.5,0.25,1.75,3\n"
@@ -83,7 +83,7 @@ def test_curves(tmp_path, figures):
 
 
 def test_confusion(tmp_path, figures, rng):
-    """Rows are the digits, columns what they were taken for; the right ones have no colour."""
+    """Rows are digits, columns what they were taken for; only errors are coloured."""
     labels, predictions = rng.integers(0, 10, 400), rng.integers(0, 10, 400)
     predictions[:200] = labels[:200]
     digits.draw_confusion(tmp_path / "confusion.png", labels, predictions)
@@ -139,7 +139,7 @@ def test_fewer_digits_than_places(tmp_path, figures):
 
 
 def test_calibration(tmp_path, figures):
-    """Six reviews in four of ten bins; the distance is their mean, weighted by the reviews."""
+    """Six reviews in four of ten bins; the distance is weighted by the reviews."""
     probabilities = np.array([0.96, 0.05, 0.15, 0.55, 0.17, 1.0])
     labels = np.array([1, 0, 0, 1, 1, 1])
     reviews.draw_calibration(tmp_path / "calibration.png", labels, probabilities)
@@ -194,7 +194,7 @@ def settled(answers, label):
 
 
 def assert_panels(panels, cell, traces, ticks, upright):
-    """Assert that panels show the means of the traces at each step, or a clock's ticks."""
+    """Assert that panels show the traces' means at each step, or a clock's ticks."""
     for panel, names in zip(panels, PANELS[cell], strict=True):
         if names == ["active"]:
             shown = panel.images[0].get_array()
@@ -216,7 +216,7 @@ def assert_panels(panels, cell, traces, ticks, upright):
 
 @pytest.mark.parametrize("cell", PANELS)
 def test_gates_of_a_digit(cell, tmp_path, figures, rng):
-    """Probabilities are the model's own of each part of the digit; its gates are those traced."""
+    """The probabilities are the model's of each part; the gates are those traced."""
     model = make_mnist(cell, rng)
     images = rng.uniform(size=(4, 28, 28)).astype("float32")
     answers = [answers_by_row(model, image) for image in images]
@@ -248,7 +248,7 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
 
 @pytest.fixture
 def review(rng):
-    """A reading whose probability moves little at each of 30 words, and much at the seventh."""
+    """A reading whose probability moves much at the seventh word alone."""
     probabilities = 0.5 + 0.01 * (-1) ** np.arange(31)
     probabilities[7:] += 0.4
     known = [f"w{number}" for number in range(40)]
@@ -273,7 +273,7 @@ def test_gates_of_a_review(cell, review, tmp_path, figures, rng):
 
 
 def test_words_of_a_review(review, tmp_path, figures, rng):
-    """Each letter stands on the colour of its word, which is how the probability moved."""
+    """Each letter stands on its word's colour, which is how the probability moved."""
     traces = {"h": rng.random((30, 8))}
     words.draw_words(tmp_path / "gates.png", review, None, traces)
     text = figures[0].axes[0]
@@ -397,7 +397,7 @@ FAILURES = [(recipe, name) for recipe in DRAWING for name in DRAWING[recipe]]
 
 
 def draw_with_a_failure(recipe, failing, error, monkeypatch):
-    """Draw with functions that do nothing but for one; return the names of those that were called."""
+    """Draw with functions that do nothing but one; return which were called."""
     called = []
 
     def stand_in(name):

@@ -30,7 +30,7 @@ KEYS = {
 
 
 def train(recipe, parent, flags=""):
-    """Run a program in this process; return its exit status, its metrics, and its folder."""
+    """Run a program in this process; return its status, metrics, and folder."""
     arguments = f"{SMALL[recipe]} {flags}".split()
     arguments += ["--runs", str(parent), "--name", "run"]
     status = PROGRAMS[recipe].main(arguments)
@@ -90,7 +90,7 @@ for path, x in json.load(sys.stdin):
 
 
 def test_saved_models_predict_in_another_process(tmp_path, rng):
-    """IMDB's take any text: an empty one, one without a known word, and one of very many words."""
+    """IMDB's take any text: empty, without a known word, of very many words."""
     _, metrics, digits = train("mnist", tmp_path, "--cell peephole")
     assert metrics["cell"] == "peephole"
     images = rng.uniform(size=(3, 28, 28)).astype("float32")
@@ -131,7 +131,7 @@ def test_same_seed_same_figures(recipe, tmp_path):
 
 @pytest.mark.parametrize("limit", ["--steps 5", "--epochs 1 --batch 264"])
 def test_minibatch_report_names_the_step(limit, tmp_path, capsys):
-    """Every ``save_every`` steps, and not after the shorter last interval, whatever limits the run."""
+    """Every ``save_every`` steps, and not after the shorter last interval."""
     flags = f"--preset classic --save-every 2 {limit}"
     _, metrics, _ = train("mnist", tmp_path, flags)
     assert metrics["steps"] == 5

@@ -32,7 +32,7 @@ def assert_refused(run, message):
 
 @pytest.fixture(scope="module")
 def stopped(fork_server, tmp_path_factory):
-    """A run that was killed after two validations, with its manifest and checkpoint as bytes."""
+    """A run killed after two validations, with its manifest and checkpoint."""
     run = stop_after_two_validations(tmp_path_factory.mktemp("stopped"))
     return run, run.manifest.read_bytes(), run.checkpoint.read_bytes()
 
@@ -160,7 +160,7 @@ def test_real_data_that_are_gone(run, no_network):
 
 @pytest.mark.parametrize("cell", ["depth-gated", "weight-drop", "lstm"])
 def test_dropout_continues_with_the_same_seeds(cell):
-    """Also those of a cell's levels and of dropped weights, which a saved model does not hold."""
+    """Also those of levels and of dropped weights, which no saved model holds."""
     rates = {"dropout": 0.3}
     if cell != "weight-drop":
         rates["recurrent_dropout"] = 0.3

@@ -67,7 +67,7 @@ def test_runs_started_at_the_same_moment(tmp_path):
 
 
 def test_folders_that_killed_runs_left_are_removed(tmp_path):
-    """Those that are old and that nobody has locked; the others may take their names yet."""
+    """Those that are old and unlocked; the others may take their names yet."""
     parent = tmp_path / "mnist"
     hours = {"old": 2, "empty": 2, "locked": 2, "young": 0.9, "future": -2}
     for name, age in hours.items():

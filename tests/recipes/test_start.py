@@ -1,4 +1,4 @@
-"""How a program starts and ends: fast, quiet, interruptible; and what importing a part changes."""
+"""How a program starts and ends: fast, quiet and interruptible; and what imports do."""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ PARTS = sorted(
 
 
 def python(*arguments, path="", **options):
-    """Run Python in the project's folder, with ``path`` before it on the path for modules."""
+    """Run Python in the project's folder, with ``path`` before it on its path."""
     options = {"cwd": ROOT, "capture_output": True, "timeout": 120} | options
     options["env"] = {**os.environ, "PYTHONPATH": str(path)} | options.get("env", {})
     return subprocess.run([sys.executable, *map(str, arguments)], text=True, **options)
@@ -169,7 +169,7 @@ os.execv(sys.executable, [sys.executable, "-m", "recipes", "mnist"])
     [("argparse", -signal.SIGINT), ("keras", -signal.SIGINT), ("main", 130)],
 )
 def test_ctrl_c_from_the_first_import_on(when, status, ignored, tmp_path):
-    """In place of libraries are modules that interrupt. Where Ctrl-C is ignored, it stays so."""
+    """In place of libraries are modules that interrupt. An ignored Ctrl-C stays so."""
     body = INTERRUPT if when == "main" else "pass"
     make_program(tmp_path, f"import keras\ndef main(arguments):\n    {body}\n")
     (tmp_path / "keras.py").write_text(INTERRUPT if when == "keras" else "")
