@@ -11,7 +11,6 @@ import importlib
 import os
 import signal
 import sys
-import tempfile
 
 PROGRAMS = {
     "mnist": "train on MNIST, read row by row",
@@ -20,10 +19,8 @@ PROGRAMS = {
     "resume": "resume an interrupted run",
     "runs": "list all runs",
 }
-SLOW = (
-    "sklearn",
-    "matplotlib.pyplot",
-)  # Keras would import them, for more than a second
+# Keras would import them, which takes more than a second.
+SLOW = ("sklearn", "matplotlib.pyplot")
 
 
 @contextlib.contextmanager
@@ -34,8 +31,11 @@ def fast_and_quiet():
     for scikit-learn and galleries of images, is not used. What was written is shown if
     the import fails; if it crashes in native code, Python's traceback of the crash.
     """
+    import tempfile
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors become exceptions
     hidden = [name for name in SLOW if name not in sys.modules]
+    restore = faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable
     with (
         open(os.dup(2), "wb", 0) as standard_error,
         tempfile.TemporaryFile() as written,
@@ -51,7 +51,7 @@ def fast_and_quiet():
             raise
         finally:
             os.dup2(standard_error.fileno(), 2)
-            faulthandler.disable()
+            restore()
             for name in hidden:
                 del sys.modules[name]
 
