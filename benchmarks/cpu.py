@@ -1,9 +1,9 @@
-"""Times every layer of the registry beside Keras's, interleaved in one process, and prints ratios.
+"""Times every layer beside Keras's, in turns in one process, and prints ratios.
 
-``make bench`` or ``python -m benchmarks.cpu``. First the machine's own rate of matrix products is taken;
-the floor of a step is its counted multiply-adds at that rate. Every figure is the median over rounds in
-which all layers take turns, with the spread from the first to the third quartile; of a training step,
-over `TRACES` traces too.
+``make bench`` or ``python -m benchmarks.cpu``. First the machine's own rate of matrix
+products is taken; the floor of a step is its counted multiply-adds at that rate. Every
+figure is the median over rounds in which all layers take turns, with the spread from
+the first to the third quartile; of a training step, over `TRACES` traces too.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import pathlib
 import random
 import resource
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,7 +24,8 @@ import numpy as np
 import tensorflow as tf
 
 from custom_layers import LAYERS, PeepholeLSTMCell
-from recipes.report import device_name, versions
+from recipes.run.command_line import expand
+from recipes.run.environment import device_name, versions
 
 SHAPES = {  # batch, steps, features, units
     "mnist": (128, 28, 28, 128),
@@ -33,7 +35,7 @@ SHAPES = {  # batch, steps, features, units
 }
 DROPOUTS = {"dropout": 0.2, "recurrent_dropout": 0.2}
 TORCH = "torch.nn.LSTM"
-TRACES = 3  # of a training step: each trace of the same step can be a quarter faster or slower, at random
+TRACES = 3  # of a training step: one can be a quarter slower than another, at random
 UNTIMED = ("gru-cho", "simple-rnn")
 GATES = {"coupled": 3, "gru": 3, "clockwork": 1}  # others have 4
 
@@ -76,7 +78,7 @@ def gemm_rate():
 
 
 def make_functions(layer, shape):
-    """Return functions that take a training step, infer a batch, and infer one sequence."""
+    """Return functions: a training step, inference of a batch, and of one sequence."""
     batch, steps, features, _ = shape
     inputs = keras.Input((steps, features))
     model = keras.Model(inputs, keras.layers.Dense(1)(layer(inputs)))
@@ -91,7 +93,9 @@ def make_functions(layer, shape):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
         variables = model.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, variables), variables, strict=True)
+        )
         return loss
 
     @tf.function(jit_compile=False)
@@ -142,7 +146,7 @@ def torch_functions(shape):
 
 
 def take_turns(functions, rounds):
-    """Return the times in ms of each function, called in turn, each round in another order."""
+    """Return the times in ms of each function, called in turn, in changing order."""
     for function in functions.values():
         for _ in range(TRACES):
             function().numpy()
@@ -199,7 +203,8 @@ def time_shape(title, shape, rounds, rate, with_dropout=False):
             }
             rows.append(row)
             print(
-                f"| {name} | {what} | {figures['ms']:.2f} | {figures['from']:.2f}–{figures['to']:.2f} "
+                f"| {name} | {what} | {figures['ms']:.2f} "
+                f"| {figures['from']:.2f}–{figures['to']:.2f} "
                 f"| {ratio:.2f} | {row['to_floor']:.2f} |",
                 flush=True,
             )
@@ -226,7 +231,7 @@ def growth(rounds):
 
 
 def prediction(rounds):
-    """Print throughput and latency of ``model.predict`` and of a compiled function; return the rows."""
+    """Print throughput and latency of ``predict`` and of a compiled function."""
     print("\n### Prediction, 128 units, MNIST's shape\n")
     print("| layer | how | sequences a second | ms for one | traces |")
     print("|---|---|---|---|---|")
@@ -277,7 +282,8 @@ def prediction(rounds):
             }
             rows.append(row)
             print(
-                f"| {name} | {way} | {row['per_second']:,.0f} | {row['one_ms']:.2f} | {traces} |"
+                f"| {name} | {way} | {row['per_second']:,.0f} "
+                f"| {row['one_ms']:.2f} | {traces} |"
             )
     return rows
 
@@ -285,7 +291,8 @@ def prediction(rounds):
 def geometric_means(rows):
     """Print the geometric mean over the shapes of the training ratios; return them."""
     print(
-        "\n### Training step, ratio to keras.layers.LSTM, geometric mean over the shapes\n"
+        "\n### Training step, ratio to keras.layers.LSTM, "
+        "geometric mean over the shapes\n"
     )
     means = {}
     for dropout in (False, True):
@@ -318,11 +325,12 @@ def main():
         "--default-threads", action="store_true", help="TensorFlow's own threads"
     )
     parser.add_argument("--out", default="runs/bench.json", help="where the JSON goes")
-    options = parser.parse_args()
+    options = parser.parse_args(expand(sys.argv[1:]))
     if not options.default_threads:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
-    # The rate of one core times the cores: with one thread to an operation, that is the limit.
+    # The rate of one core times the cores: with one thread to an operation, that is the
+    # limit.
     rate = gemm_rate() * (1 if options.default_threads else os.cpu_count())
     print(f"{device_name()}; {versions()}")
     print(f"Matrix products: {2 * rate / 1e9:.0f} GFLOP/s")

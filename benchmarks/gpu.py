@@ -1,33 +1,30 @@
-"""Checks every layer on the device that Keras uses, meant for a GPU: values, gradients, time.
+"""Checks every layer on Keras's device, meant for a GPU: values, gradients, time.
 
-``python benchmarks/gpu.py`` needs Keras, one backend (``KERAS_BACKEND``), and this checkout. It prints
-a table with a row a layer: largest relative error of outputs and states against the NumPy loops of
-``tests/reference.py``, largest relative difference of the gradients from the layer's own generic loop,
-and the median milliseconds of a training step, plain and compiled, with the ratio of the better one to
-``keras.layers.LSTM``. The exit status is 1 if a value is wrong.
+``PYTHONPATH=tests/custom_layers python -m benchmarks.gpu`` needs Keras, one backend
+(``KERAS_BACKEND``), and this checkout. It prints a table with a row a layer: largest
+relative error of outputs and states against the NumPy loops of
+``tests/custom_layers/reference.py``, largest relative difference of the gradients from
+the layer's own generic loop, and the median milliseconds of a training step, plain and
+compiled, with the ratio of the better one to ``keras.layers.LSTM``. The exit status is
+1 if a value is wrong.
 """
 
 import argparse
-import pathlib
 import sys
 import time
 
 import keras
 import numpy as np
+from cells import VARIANTS, gradients, random_layer, random_states, run, weights_by_name
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from cells import VARIANTS, gradients, random_layer, random_states, run, weights_by_name  # noqa: E402
-
-from custom_layers import LAYERS, kernel_report  # noqa: E402
-from custom_layers.kernel_report import has_gpu  # noqa: E402
+from custom_layers import LAYERS, kernel_report
+from custom_layers.kernel_report import has_gpu
 
 TOLERANCE = 1e-3  # cuDNN may multiply in TensorFloat-32
 
 
 def error(actual, expected):
-    """Return the largest error, relative to the largest expected value; infinite for NaN or a shape."""
+    """Return the largest error, relative to the largest value; infinite for NaN."""
     actual, expected = np.asarray(actual, "float64"), np.asarray(expected, "float64")
     if actual.shape != expected.shape or not np.all(np.isfinite(actual)):
         return np.inf
@@ -35,7 +32,7 @@ def error(actual, expected):
 
 
 def value_error(variant):
-    """Return the error of a variant's outputs and final states against its NumPy loop."""
+    """Return the error of a variant's outputs and states against its NumPy loop."""
     name, arguments, loop = VARIANTS[variant]
     rng = np.random.default_rng(1)
     layer = random_layer(LAYERS[name], 64, 32, rng, scale=0.2, **arguments)
@@ -44,13 +41,12 @@ def value_error(variant):
     outputs, new_states = run(layer, x, states)
     wide = [state.astype("float64") for state in states]
     wanted, wanted_states = loop(x.astype("float64"), wide, weights_by_name(layer))
-    return max(
-        error(a, b) for a, b in zip([outputs, *new_states], [wanted, *wanted_states])
-    )
+    pairs = zip([outputs, *new_states], [wanted, *wanted_states], strict=True)
+    return max(error(actual, expected) for actual, expected in pairs)
 
 
 def gradient_error(variant):
-    """Return the difference of a variant's gradients from those of the same layer without cuDNN.
+    """Return how a variant's gradients differ from those of its loop without cuDNN.
 
     None for a layer that has no other kernel.
     """
@@ -106,10 +102,12 @@ def main(arguments):
     shape = tuple(int(number) for number in options.shape.split(","))
     device = "gpu" if has_gpu() else "cpu"
     print(
-        f"Keras {keras.__version__}, backend {keras.backend.backend()}, {device}, shape {shape}"
+        f"Keras {keras.__version__}, backend {keras.backend.backend()}, {device}, "
+        f"shape {shape}"
     )
     print(
-        "| layer | kernel | value error | gradient difference | plain ms | compiled ms | ratio |"
+        "| layer | kernel | value error | gradient difference | plain ms "
+        "| compiled ms | ratio |"
     )
     print("|---|---|---|---|---|---|---|")
     reference, wrong = None, []

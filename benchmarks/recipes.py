@@ -1,9 +1,10 @@
-"""Times the programs as a whole, and what they reach in a fraction of the article's training.
+"""Times the programs as a whole, and what they reach in a part of the article's time.
 
-``python -m benchmarks.recipes``, the last part of ``make bench``. For the preset ``modern`` of both it
-measures: from the start to the end of the first step; a step in ``fit``, with its input pipeline, beside
-the bare step, which is forward, backward and optimiser on one batch that is there already; and the test
-accuracy after 500 steps on MNIST, and after one epoch on IMDB.
+``python -m benchmarks.recipes``, the last part of ``make bench``. For the preset
+``modern`` of both it measures: from the start to the end of the first step; a step in
+``fit``, with its input pipeline, beside the bare step, which is forward, backward and
+optimiser on one batch that is there already; and the test accuracy after 500 steps on
+MNIST, and after one epoch on IMDB.
 """
 
 import json
@@ -23,9 +24,11 @@ import numpy as np
 import tensorflow as tf
 
 from recipes import imdb, mnist
-from recipes.training import make_batches, prepare
+from recipes.run.environment import set_up
+from recipes.run.folder import RunFolder
+from recipes.training.batches import make_batches
 
-#: What each program shall reach soon: flags, the article's final accuracy, the part of its training.
+#: Flags, the article's final accuracy, and the part of its training that they take.
 SOON = {
     "mnist": (("--steps", "500"), 0.883, "a twentieth of its 10,000 steps"),
     "imdb": (("--epochs", "1"), 0.82, "one of its 7 epochs"),
@@ -33,12 +36,13 @@ SOON = {
 
 
 def train(recipe, flags, runs):
-    """Run a program; return the seconds to the end of its first step, and its metrics."""
+    """Run a program; return the seconds to its first step's end, and its metrics."""
     name = "-".join(flags).strip("-")
     command = [
         sys.executable,
         "-m",
-        f"recipes.{recipe}",
+        "recipes",
+        recipe,
         "--runs",
         runs,
         "--name",
@@ -56,28 +60,28 @@ def train(recipe, flags, runs):
                 first_step = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(process.returncode)
-    metrics = pathlib.Path(runs) / recipe / name / "metrics.json"
-    return first_step, json.loads(metrics.read_text())
+    folder = RunFolder(pathlib.Path(runs) / recipe / name)
+    return first_step, json.loads(folder.metrics.read_text())
 
 
 def time_steps(recipe, rounds=4):
-    """Return the median milliseconds of a step in ``fit``, with its pipeline, and of a bare one."""
+    """Return the median milliseconds of a step in ``fit``, and of a bare one."""
     program, steps = {"mnist": (mnist, 200), "imdb": (imdb, 30)}[recipe]
     config = program.PRESETS["modern"]
-    prepare(config)
+    set_up(config.seed)
     model = program.make_modern(config, 10_000)
-    rng, change = np.random.default_rng(0), None
+    rng, augment = np.random.default_rng(0), None
     if recipe == "mnist":
         data = rng.random((5000, 28, 28), "float32"), rng.integers(0, 10, 5000)
 
-        def change(images, seed):
-            return mnist.distorted(images, seed, config.distortion)
+        def augment(images, seed):
+            return mnist.distort(images, seed, config.distortion)
     else:
         data = (
             rng.integers(2, config.vocabulary, (5000, config.words), "int32"),
             rng.integers(0, 2, (5000, 1)),
         )
-    batches = make_batches(data, config, change)
+    batches = make_batches(data, config, augment)
     x, y = next(iter(batches))
     optimizer, variables = model.optimizer, model.trainable_variables
     loss = model.loss if callable(model.loss) else keras.losses.get(model.loss)
@@ -87,7 +91,9 @@ def time_steps(recipe, rounds=4):
     def bare_step():
         with tf.GradientTape() as tape:
             value = tf.reduce_mean(loss(y, model(x, training=True)))
-        optimizer.apply_gradients(zip(tape.gradient(value, variables), variables))
+        optimizer.apply_gradients(
+            zip(tape.gradient(value, variables), variables, strict=True)
+        )
         return value
 
     def bare():
@@ -110,7 +116,8 @@ def time_steps(recipe, rounds=4):
 def main():
     """Measure both programs and print what came out."""
     print(
-        "| program | start to first step, s | a step in fit, ms | the bare step, ms | ratio |"
+        "| program | start to first step, s | a step in fit, ms | the bare step, ms "
+        "| ratio |"
     )
     print("|---|---|---|---|---|")
     said = []
@@ -119,13 +126,16 @@ def main():
             first_step, metrics = train(recipe, flags, runs)
             in_fit, bare = time_steps(recipe)
             print(
-                f"| {recipe} | {first_step:.1f} | {in_fit:.2f} | {bare:.2f} | {in_fit / bare:.2f} |",
+                f"| {recipe} | {first_step:.1f} | {in_fit:.2f} | {bare:.2f} "
+                f"| {in_fit / bare:.2f} |",
                 flush=True,
             )
             said.append(
-                f"- {recipe} {' '.join(flags)}: test accuracy {metrics['test_accuracy']:.4f} after "
-                f"{metrics['steps']} steps, {metrics['fit_seconds']:.0f} s with validations and saving, "
-                f"on the {metrics['data']} data; the article's ended with {aim}, and this is {part}."
+                f"- {recipe} {' '.join(flags)}: test accuracy "
+                f"{metrics['test_accuracy']:.4f} after {metrics['steps']} steps, "
+                f"{metrics['fit_seconds']:.0f} s with validations and saving, on the "
+                f"{metrics['data']} data; the article's ended with {aim}, and this is "
+                f"{part}."
             )
     print("\n" + "\n".join(said))
 

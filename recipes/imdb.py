@@ -1,7 +1,12 @@
 """IMDB: a recurrent network reads film reviews and tells good from bad.
 
-``python -m recipes.imdb --preset classic`` is the article's program; ``modern``, the default, is how
-one would write it today.
+    preset    test accuracy   minutes   command
+    modern    88.60 %         3.3       make train-imdb
+    classic   83.65 %         2.5       make train-imdb PRESET=classic
+
+Measured on IMDB, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a
+GPU. ``classic`` is the article's program; ``modern``, the default, is how one would
+write it today. Without make: ``python -m recipes imdb --preset classic``.
 """
 
 import dataclasses
@@ -11,27 +16,19 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from recipes import pictures, report
-from recipes.command_line import (
+from recipes.data.datasets import load_imdb
+from recipes.pictures.draw import draw_imdb
+from recipes.run.command_line import (
     UserError,
     check_above_zero,
     check_at_least,
-    option,
-    parse,
-    run,
+    exit_with,
+    flag,
 )
-from recipes.datasets import load_imdb
-from recipes.run_folder import Run
-from recipes.training import (
-    Config,
-    announce,
-    finish,
-    fit,
-    make_recurrent,
-    prepare,
-    split_validation,
-    total_steps,
-)
+from recipes.run.config import Config
+from recipes.run.program import Program, begin
+from recipes.training.batches import count_steps, split_validation
+from recipes.training.fit import fit
 
 SEGMENT = 25  # words that the modern preset's network reads in one go
 
@@ -40,10 +37,10 @@ SEGMENT = 25  # words that the modern preset's network reads in one go
 class ImdbConfig(Config):
     """The choices of this program."""
 
-    vocabulary: int = option(20_000, "words known, the most frequent ones")
-    words: int = option(400, "words read of a review, the last ones")
-    embedding: int = option(128, "size of a word's vector")
-    learning_rate: float = option(2e-3, "step size of the optimiser, at its peak")
+    vocabulary: int = flag(20_000, "words known, the most frequent ones")
+    words: int = flag(400, "words read of a review, the last ones")
+    embedding: int = flag(128, "size of a word's vector")
+    learning_rate: float = flag(2e-3, "step size of the optimiser, at its peak")
 
     def check(self):
         """Raise UserError for values that mean nothing."""
@@ -72,10 +69,11 @@ PRESETS = {
 
 
 def make_tokenizer(texts, vocabulary, length):
-    """Return the model from texts ``()`` to word numbers ``(length,)``: 0 pads, 1 is unknown.
+    """Return the model from texts ``()`` to word numbers ``(length,)``.
 
-    The LAST ``length`` words are kept, padded on the right, where cuDNN wants the padding; an empty
-    text becomes one unknown word, since cuDNN cannot take a fully masked sequence.
+    0 pads and 1 is unknown. The LAST ``length`` words are kept, padded on the right,
+    where cuDNN wants the padding; an empty text becomes one unknown word, since cuDNN
+    cannot take a fully masked sequence.
 
     Args:
         texts: The texts whose words are counted: the training split alone.
@@ -84,7 +82,8 @@ def make_tokenizer(texts, vocabulary, length):
     """
     vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
-    # Keras saves one word a line; a word that holds a line break, "\x85" say, would spoil the file.
+    # Keras saves one word a line; a word that holds a line break, "\x85" say, would
+    # spoil the file.
     words = vectorize.get_vocabulary(include_special_tokens=False)
     vectorize.set_vocabulary(
         [word for word in words if len(f"{word}.".splitlines()) == 1]
@@ -101,15 +100,16 @@ def make_tokenizer(texts, vocabulary, length):
 
 
 def make_classic(config):
-    """Return the article's network: word numbers ``(words,)`` in, probability of a good review out."""
+    """Return the article's network: word numbers in, probability of good out."""
     numbers = keras.Input((config.words,), dtype="int32", name="words")
     vectors = keras.layers.Embedding(
         config.vocabulary, config.embedding, mask_zero=True
     )(numbers)
-    # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here each time anew.
+    # Keras 1 dropped whole words' vectors, wherever the word stood in the batch; here
+    # each time anew.
     vectors = keras.layers.Dropout(0.2, noise_shape=(None, config.words, 1))(vectors)
     kind = "weight_dropout" if config.cell == "weight-drop" else "recurrent_dropout"
-    recurrent = make_recurrent(config, dropout=0.2, **{kind: 0.2})
+    recurrent = config.make_recurrent(dropout=0.2, **{kind: 0.2})
     probability = keras.layers.Dense(1, "sigmoid")(recurrent(vectors))
     model = keras.Model(numbers, probability, name="classic")
     optimizer = keras.optimizers.Adam(config.learning_rate)
@@ -120,10 +120,11 @@ def make_classic(config):
 
 
 def make_modern(config, steps):
-    """Return today's network: word numbers ``(words,)`` in, probability of a good review out.
+    """Return today's network: word numbers ``(words,)`` in, probability of good out.
 
-    The review is cut into segments of 25 words, which the recurrent layer reads side by side, as a
-    larger batch; maximum and mean of its outputs over all words decide, with the mean word vector.
+    The review is cut into segments of 25 words, which the recurrent layer reads side by
+    side, as a larger batch; maximum and mean of its outputs over all words decide, with
+    the mean word vector.
     """
     numbers = keras.Input((config.words,), dtype="int32", name="words")
     is_word = ops.expand_dims(ops.cast(ops.not_equal(numbers, 0), "float32"), -1)
@@ -131,7 +132,7 @@ def make_modern(config, steps):
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding)(numbers)
     vectors = keras.layers.Dropout(0.5, noise_shape=(None, config.words, 1))(vectors)
     vectors = keras.layers.SpatialDropout1D(0.3)(vectors) * is_word
-    recurrent = make_recurrent(config, return_sequences=True)
+    recurrent = config.make_recurrent(return_sequences=True)
     segments = ops.reshape(vectors, (-1, SEGMENT, config.embedding))
     outputs = keras.layers.Bidirectional(recurrent)(segments)
     outputs = ops.reshape(outputs, (-1, config.words, 2 * config.units))
@@ -157,20 +158,9 @@ def make_modern(config, steps):
     return model
 
 
-def main(arguments):
-    """Train as the command line says; return the exit status."""
-    config = parse(PRESETS, __doc__, arguments)
-    config.check()
-    return Run("imdb", config).carry_out(train_and_test)
-
-
-def train_and_test(run):
-    """Train, or go on training; test, and write the run's folder; return the exit status."""
+def train(run, dataset):
+    """Train, test and draw; return the model and its figures."""
     config = run.config
-    prepare(config)
-    dataset = load_imdb(run.source)
-    if dataset.sample_warning:
-        print(dataset.sample_warning)
     texts, validation_texts = split_validation(
         dataset.train, len(dataset.train[1]) // 10
     )
@@ -178,41 +168,29 @@ def train_and_test(run):
 
     def numbers(split):
         texts, labels = split
-        return tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0), labels[
-            :, None
-        ]
+        words = tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0)
+        return words, labels[:, None]
 
-    train, validation = numbers(texts), numbers(validation_texts)
-    steps = total_steps(config, len(train[1]))
-    model = (
-        make_classic(config)
-        if config.preset == "classic"
-        else make_modern(config, steps)
-    )
+    data, validation = numbers(texts), numbers(validation_texts)
+    _, steps = count_steps(config, len(data[1]))
+    if config.preset == "classic":
+        model = make_classic(config)
+    else:
+        model = make_modern(config, steps)
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
-    sizes = {
-        "train": len(train[1]),
-        "validation": len(validation[1]),
-        "test": len(dataset.test[1]),
-    }
-    announce(config, dataset, sizes, model)
-    folder = run.make_folder(dataset.source)
+    begin(run, dataset, data, validation, model)
+    figures = fit(run, model, data, validation, saved=reader)
 
-    results = fit(
-        model,
-        config,
-        train,
-        validation,
-        folder,
-        save=lambda: report.save_model(folder / "model.keras", reader),
-    )
-    test = numbers(dataset.test)
-    probabilities = model.predict(test[0], batch_size=500, verbose=0)
-    results["test_accuracy"] = float(np.mean((probabilities > 0.5) == test[1]))
-    pictures.draw_imdb(folder, model, tokenizer, dataset.test, probabilities)
-    return finish(config, dataset, model, folder, results)
+    words, labels = numbers(dataset.test)
+    probabilities = model.predict(words, batch_size=500, verbose=0)
+    figures["test_accuracy"] = float(np.mean((probabilities > 0.5) == labels))
+    draw_imdb(run.folder, model, tokenizer, dataset.test, probabilities)
+    return model, figures
 
+
+PROGRAM = Program("imdb", __doc__, PRESETS, load_imdb, train)
+main = PROGRAM.main
 
 if __name__ == "__main__":
-    run(main)
+    exit_with(main)

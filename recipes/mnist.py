@@ -1,7 +1,12 @@
 """MNIST, read row by row: 28 rows of 28 pixels are 28 steps of a recurrent network.
 
-``python -m recipes.mnist --preset classic`` is the article's program; ``modern``, the default, is
-how one would write it today.
+    preset    test accuracy   minutes   command
+    modern    99.41 %         3.1       make train-mnist
+    classic   86.40 %         4.4       make train-mnist PRESET=classic
+
+Measured on MNIST, one run each with seed 1, on 2 cores of an AMD EPYC (Zen 4) without a
+GPU. ``classic`` is the article's program; ``modern``, the default, is how one would
+write it today. Without make: ``python -m recipes mnist --preset classic``.
 """
 
 import dataclasses
@@ -10,29 +15,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from recipes import pictures, report
-from recipes.command_line import check_above_zero, check_at_least, option, parse, run
-from recipes.datasets import load_mnist
-from recipes.run_folder import Run
-from recipes.training import (
-    Config,
-    announce,
-    finish,
-    fit,
-    make_batches,
-    make_recurrent,
-    prepare,
-    split_validation,
-    total_steps,
+from recipes.data.datasets import load_mnist
+from recipes.pictures.draw import draw_mnist
+from recipes.run.command_line import (
+    check_above_zero,
+    check_at_least,
+    exit_with,
+    flag,
 )
+from recipes.run.config import Config
+from recipes.run.program import Program, begin
+from recipes.training.batches import count_steps, make_batches, split_validation
+from recipes.training.fit import fit
 
 
 @dataclasses.dataclass(frozen=True)
 class MnistConfig(Config):
     """The choices of this program."""
 
-    learning_rate: float = option(6e-3, "step size of the optimiser, at its peak")
-    distortion: float = option(
+    learning_rate: float = flag(6e-3, "step size of the optimiser, at its peak")
+    distortion: float = flag(
         1.0,
         "how much training images are turned, sheared, scaled and moved; 0: not at all",
     )
@@ -53,13 +55,14 @@ PRESETS = {
 
 
 def make_classic(config):
-    """Return the article's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
+    """Return the article's network: images from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
-    # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's bound from it.
+    # TensorFlow 1 kept input and recurrent weights in one matrix, and took Glorot's
+    # bound from it.
     bound = (6 / (28 + config.units + 4 * config.units)) ** 0.5
     uniform = keras.initializers.RandomUniform(-bound, bound)
-    recurrent = make_recurrent(
-        config, kernel_initializer=uniform, recurrent_initializer=uniform.clone()
+    recurrent = config.make_recurrent(
+        kernel_initializer=uniform, recurrent_initializer=uniform.clone()
     )
     normal = keras.initializers.RandomNormal(0.0, 1.0)
     classify = keras.layers.Dense(
@@ -73,9 +76,9 @@ def make_classic(config):
 
 
 def make_modern(config, steps):
-    """Return today's model: images ``(28, 28)`` from 0 to 1 in, ten probabilities out."""
+    """Return today's network: images from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
-    recurrent = make_recurrent(config)
+    recurrent = config.make_recurrent()
     model = keras.Model(
         images, keras.layers.Dense(10, "softmax")(recurrent(images)), name="modern"
     )
@@ -92,7 +95,7 @@ def make_modern(config, steps):
     return model
 
 
-def distorted(images, seed, amount):
+def distort(images, seed, amount):
     """Turn, shear, scale and move each image at random.
 
     With ``amount`` 1: by up to 10 degrees, 10 % and 2 pixels.
@@ -124,94 +127,70 @@ def distorted(images, seed, amount):
 
 
 class MinibatchReport(keras.callbacks.Callback):
-    """Prints loss and accuracy on the last minibatch of each epoch, as the article does."""
+    """Prints loss and accuracy on a minibatch at each validation, as the article."""
 
     def __init__(self, data, config, steps):
         super().__init__()
-        self.data, self.config, self.every, self.steps = (
-            data,
-            config,
-            config.save_every,
-            steps,
-        )
+        self.data, self.config, self.steps = data, config, steps
         self.batches = None
 
     def on_epoch_end(self, epoch, logs=None):
         """Compute and print."""
-        step = (epoch + 1) * self.every
+        every = self.config.save_every
+        step = (epoch + 1) * every
         if step > self.steps:
-            return  # the last epoch was a shorter one
-        if self.batches is None:  # the first epoch, or the first after a stop
-            batches = make_batches(self.data, self.config, first=epoch * self.every)
-            self.batches = iter(batches.shard(self.every, self.every - 1))
+            return  # the last interval was a shorter one
+        if self.batches is None:  # the first one, or the first of a resumed run
+            batches = make_batches(self.data, self.config, start_step=epoch * every)
+            self.batches = iter(batches.shard(every, every - 1))
         images, labels = next(self.batches)
         probabilities = self.model.predict_on_batch(images)
         likelihoods = np.take_along_axis(probabilities, labels.numpy()[:, None], axis=1)
         loss = -np.mean(np.log(np.maximum(likelihoods, 1e-7)))
         accuracy = np.mean(probabilities.argmax(axis=1) == labels.numpy())
         print(
-            f"\nIter {step}: minibatch loss {loss:.6f}, minibatch accuracy {accuracy:.5f}"
+            f"\nIter {step}: minibatch loss {loss:.6f}, "
+            f"minibatch accuracy {accuracy:.5f}"
         )
 
 
-def main(arguments):
-    """Train as the command line says; return the exit status."""
-    config = parse(PRESETS, __doc__, arguments)
-    config.check()
-    return Run("mnist", config).carry_out(train_and_test)
-
-
-def train_and_test(run):
-    """Train, or go on training; test, and write the run's folder; return the exit status."""
+def train(run, dataset):
+    """Train, test and draw; return the model and its figures."""
     config = run.config
-    prepare(config)
-    dataset = load_mnist(run.source)
-    if dataset.sample_warning:
-        print(dataset.sample_warning)
     scale = np.float32(1 / 255)
-    train, test = (
+    data, test = (
         (images * scale, labels) for images, labels in (dataset.train, dataset.test)
     )
-    train, validation = split_validation(train, len(train[1]) // 12)
-    steps = total_steps(config, len(train[1]))
-    model = (
-        make_classic(config)
-        if config.preset == "classic"
-        else make_modern(config, steps)
-    )
-    sizes = {
-        "train": len(train[1]),
-        "validation": len(validation[1]),
-        "test": len(test[1]),
-    }
-    announce(config, dataset, sizes, model)
-    folder = run.make_folder(dataset.source)
-    callbacks = []
+    data, validation = split_validation(data, len(data[1]) // 12)
+    _, steps = count_steps(config, len(data[1]))
+    if config.preset == "classic":
+        model = make_classic(config)
+    else:
+        model = make_modern(config, steps)
+    begin(run, dataset, data, validation, model)
+
+    augment, callbacks = None, []
+    if config.distortion:
+
+        def augment(images, seed):
+            return distort(images, seed, config.distortion)
+
     if config.preset == "classic" and config.save_every:
-        callbacks.append(MinibatchReport(train, config, steps))
+        callbacks.append(MinibatchReport(data, config, steps))
+    figures = fit(run, model, data, validation, augment=augment, callbacks=callbacks)
 
-    def change(images, seed):
-        return distorted(images, seed, config.distortion)
-
-    results = fit(
-        model,
-        config,
-        train,
-        validation,
-        folder,
-        save=lambda: report.save_model(folder / "model.keras", model),
-        change=change if config.distortion else None,
-        callbacks=callbacks,
-    )
     probabilities = model.predict(test[0], batch_size=500, verbose=0)
     correct = probabilities.argmax(axis=1) == test[1]
-    results["test_accuracy"] = float(np.mean(correct))
+    figures["test_accuracy"] = float(np.mean(correct))
     if config.preset == "classic":
-        results["test_accuracy_first_128"] = float(np.mean(correct[:128]))
-        print(f"On the first 128 test images: {results['test_accuracy_first_128']:.4f}")
-    pictures.draw_mnist(folder, model, test, probabilities)
-    return finish(config, dataset, model, folder, results)
+        figures["test_accuracy_first_128"] = float(np.mean(correct[:128]))
+        print(f"On the first 128 test images: {figures['test_accuracy_first_128']:.4f}")
+    draw_mnist(run.folder, model, test, probabilities)
+    return model, figures
 
+
+PROGRAM = Program("mnist", __doc__, PRESETS, load_mnist, train)
+main = PROGRAM.main
 
 if __name__ == "__main__":
-    run(main)
+    exit_with(main)

@@ -1,4 +1,4 @@
-"""Use a trained model: ``python -m recipes.predict imdb --text "…"``, ``… mnist --image digit.png``."""
+"""Use a trained model: say which digit an image shows, or whether a review is good."""
 
 import io
 import json
@@ -11,9 +11,10 @@ import keras
 import tensorflow as tf
 
 import custom_layers  # noqa: F401 - registers the layers
-from recipes.command_line import Parser, UserError, run
-from recipes.digit_image import read_digit
-from recipes.training import check_backend
+from recipes.data.digit_image import read_digit
+from recipes.run.command_line import Parser, UserError, exit_with
+from recipes.run.environment import check_backend
+from recipes.run.folder import RunFolder
 
 
 def find_model(recipe, runs, name):
@@ -22,59 +23,57 @@ def find_model(recipe, runs, name):
     Args:
         recipe: ``"mnist"`` or ``"imdb"``.
         runs: Folder of all runs.
-        name: Name of the run, or path of its folder or model; empty: the newest finished run.
+        name: Name of the run, or path of its folder or model; empty: the newest
+            finished run.
 
     Raises:
         UserError: There is none.
     """
     parent = pathlib.Path(runs) / recipe
+    trained = [
+        folder for folder in map(RunFolder, parent.glob("*")) if folder.model.exists()
+    ]
     if name:
         for path in (
-            parent / name / "model.keras",
-            pathlib.Path(name) / "model.keras",
+            RunFolder(parent / name).model,
+            RunFolder(name).model,
             pathlib.Path(name),
         ):
             if os.path.isfile(path):
                 return path
-        known = ", ".join(
-            sorted(path.parent.name for path in parent.glob("*/model.keras"))
-        )
+        known = ", ".join(sorted(folder.path.name for folder in trained))
         known = f"; there are {known}" if known else ""
         raise UserError(f"no run {name!r} with a model in {parent}{known}")
-    finished = [
-        path
-        for path in parent.glob("*/model.keras")
-        if (path.parent / "metrics.json").exists()
-    ]
+    finished = [folder for folder in trained if folder.is_finished]
     if not finished:
         raise UserError(
             f"no finished run in {parent}: train one with `make train-{recipe}`"
         )
-    return max(
-        finished,
-        key=lambda path: ((path.parent / "metrics.json").stat().st_mtime_ns, path),
+    newest = max(
+        finished, key=lambda folder: (folder.metrics.stat().st_mtime_ns, folder.path)
     )
+    return newest.model
 
 
 def load_model(recipe, path):
-    """Load a recipe's model; raise UserError if the file is damaged or of something else."""
+    """Load a recipe's model; raise UserError if the file holds none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(path, compile=False)
-            kind = _kind(model)
+            made_by = recipe_of(model)
     except Exception as error:  # a damaged file can raise almost anything in Keras
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"cannot load {path}, it is damaged or no model: {reason}"
         ) from error
-    if kind != recipe:
-        made = f"made by the {kind} recipe" if kind else "made by neither recipe"
+    if made_by != recipe:
+        made = f"made by the {made_by} recipe" if made_by else "made by neither recipe"
         raise UserError(f"{path} is not a model of the {recipe} recipe: it was {made}")
     return model
 
 
-def _kind(model):
+def recipe_of(model):
     """Return the recipe that made a model, or None."""
     if len(model.inputs) == 1 and len(model.outputs) == 1:
         if model.inputs[0].dtype == "string" and model.output_shape == (None, 1):
@@ -84,7 +83,7 @@ def _kind(model):
     return None
 
 
-def show(result, as_json):
+def print_result(result, as_json):
     """Print one result at once."""
     if as_json:
         line = json.dumps(result, ensure_ascii=False)
@@ -99,7 +98,8 @@ def predict_mnist(options):
     """Say which digit an image shows; return the exit status."""
     if not options.image:
         raise UserError(
-            "no image is given: name one with IMAGE=digit.png (make) or --image digit.png (python -m)"
+            "no image is given: name one with IMAGE=digit.png (make) or "
+            "--image digit.png (python -m)"
         )
     image = read_digit(options.image)
     model = load_model("mnist", find_model("mnist", options.runs, options.run))
@@ -110,26 +110,28 @@ def predict_mnist(options):
         "probability": probabilities[label],
         "probabilities": probabilities,
     }
-    show(result, options.json)
+    print_result(result, options.json)
     return 0
 
 
 def predict_imdb(options):
     """Say of each text whether it is a good review; return the exit status.
 
-    An empty line costs a message on standard error and, at the end, status 2; the other lines are
-    answered all the same.
+    An empty line costs a message on standard error and, at the end, status 2; the other
+    lines are answered all the same.
     """
     if options.text is not None and not options.text.strip():
         raise UserError("the text is empty")
     model = load_model("imdb", find_model("imdb", options.runs, options.run))
     if options.text is not None:
-        show(judge(model, options.text), options.json)
+        print_result(classify(model, options.text), options.json)
         return 0
     status, number = 0, 0
     for number, line in enumerate(read_lines(options.file), 1):
         if line.strip():
-            show({"line": number, **judge(model, line.strip())}, options.json)
+            print_result(
+                {"line": number, **classify(model, line.strip())}, options.json
+            )
         else:
             print(f"error: line {number} is empty", file=sys.stderr, flush=True)
             status = 2
@@ -139,7 +141,7 @@ def predict_imdb(options):
 
 
 def read_lines(path):
-    """Yield the lines of a file, or of standard input for None or ``"-"``, as they come."""
+    """Yield the lines of a file, or of standard input (None, ``"-"``), as they come."""
     if path in (None, "-"):
         if sys.stdin is None:
             return
@@ -156,7 +158,7 @@ def read_lines(path):
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def judge(model, text):
+def classify(model, text):
     """Return label, probability of the label, both probabilities, and the text."""
     good = float(
         model.predict_on_batch(tf.constant([text.encode("utf-8", "replace")]))[0, 0]
@@ -173,7 +175,7 @@ def judge(model, text):
 
 def main(arguments):
     """Read the command line and predict; return the exit status."""
-    parser = Parser(prog="python -m recipes.predict", description=__doc__)
+    parser = Parser(prog="python -m recipes predict", description=__doc__)
     recipes = parser.add_subparsers(required=True, metavar="imdb|mnist")
     imdb = recipes.add_parser(
         "imdb", help="good or bad? Reads standard input if no text is given"
@@ -210,4 +212,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    run(main)
+    exit_with(main)

@@ -1,41 +1,42 @@
-"""Go on with a run that was stopped: from its last validation, to the end it would have had."""
+"""Resume an interrupted run from its last validation, with an unchanged result."""
 
 import contextlib
 import os
 import pathlib
 
 from recipes import imdb, mnist
-from recipes.command_line import Parser, UserError, run
-from recipes.run_folder import CONFIG, METRICS, AtWork, find_runs, reopen
+from recipes.run.command_line import Parser, UserError, exit_with
+from recipes.run.folder import RunFolder, RunIsLocked, find_runs, reopen
 
-PROGRAMS = {"mnist": mnist, "imdb": imdb}
-CONFIGS = {"mnist": mnist.MnistConfig, "imdb": imdb.ImdbConfig}
+PROGRAMS = {"mnist": mnist.PROGRAM, "imdb": imdb.PROGRAM}
+CONFIGS = {recipe: program.config_class for recipe, program in PROGRAMS.items()}
 
 
 def reopen_last(runs):
-    """Return, ready to go on, the run that was begun last of those that nobody finished or works on.
+    """Return, ready to be resumed, the last run that is neither finished nor locked.
 
     Raises:
         UserError: There is none.
     """
     for folder in find_runs(runs):
-        if (folder / CONFIG).exists() and not (folder / METRICS).exists():
-            with contextlib.suppress(AtWork):
+        if folder.manifest.exists() and not folder.is_finished:
+            with contextlib.suppress(RunIsLocked):
                 if (stopped := reopen(folder, CONFIGS)) is not None:
                     return stopped
-    raise UserError(f"there is no run in {runs} to go on with")
+    raise UserError(f"there is no run in {runs} to resume")
 
 
 def find(name, runs):
-    """Return the folder of the run that ``name`` means: a path, or a name that one run has."""
-    named = [folder for folder in runs.glob("*/*") if folder.name == name]
-    folder = pathlib.Path(name)
-    return named[0] if not os.path.isdir(folder) and len(named) == 1 else folder
+    """Return the folder of a run, named by its path or by a name that one run has."""
+    named = [path for path in runs.glob("*/*") if path.name == name]
+    if not os.path.isdir(name) and len(named) == 1:
+        return RunFolder(named[0])
+    return RunFolder(name)
 
 
 def main(arguments):
-    """Go on with a run; return the exit status."""
-    parser = Parser(description=__doc__)
+    """Resume a run; return the exit status."""
+    parser = Parser(prog="python -m recipes resume", description=__doc__)
     parser.add_argument(
         "--run",
         default="",
@@ -51,9 +52,9 @@ def main(arguments):
     if stopped is None:
         print(f"The run {folder} is finished: there is nothing to do.")
         return 0
-    print(f"Going on with {stopped.folder}.")
-    return stopped.carry_out(PROGRAMS[stopped.recipe].train_and_test)
+    print(f"Resuming {stopped.folder}.")
+    return PROGRAMS[stopped.recipe].execute(stopped)
 
 
 if __name__ == "__main__":
-    run(main)
+    exit_with(main)

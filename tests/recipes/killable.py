@@ -1,10 +1,12 @@
-"""Programs in processes that start within a second and can be killed: forked after all imports.
+"""Programs in processes that start within a second and can be killed.
 
-Importing TensorFlow takes seconds; the fork server does it once. It computes nothing, so that it has no
-threads when it forks.
+They are forked after all imports: the fork server imports TensorFlow once. It computes
+nothing, so that it has no threads when it forks.
 """
 
 import contextlib
+import csv
+import json
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -15,19 +17,31 @@ import sys
 import threading
 import time
 
+import keras
+import numpy as np
 import sklearn.datasets  # noqa: F401 - the sample needs it
 
-from recipes import datasets, imdb, mnist, pictures, resume
-from recipes.command_line import run
-from recipes.review_grammar import make_reviews
+from recipes import imdb, mnist, resume
+from recipes.data import samples
+from recipes.data.review_grammar import make_reviews
+from recipes.run.command_line import exit_with
+from recipes.run.folder import RunFolder
 
 PROGRAMS = {"mnist": mnist.main, "imdb": imdb.main, "resume": resume.main}
+TINY = "--data sample --name run --units 4 --steps 48 --save-every 3"
+IMDB = "--words 25 --vocabulary 200 --embedding 4 --batch 30"
+SCENARIOS = {
+    "mnist-classic": f"mnist --preset classic --batch 100 {TINY}",
+    "mnist-weight-drop": f"mnist --cell weight-drop {TINY}",
+    "imdb-classic": f"imdb --preset classic --cell simple-rnn {IMDB} {TINY}",
+    "imdb-modern": f"imdb --cell simple-rnn {IMDB} {TINY}",
+}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["killable", "pytest"])
 
 
 def start_fork_server():
-    """Start the server, which finds this module by PYTHONPATH alone; call it before all else."""
+    """Start the server, which finds this module by PYTHONPATH; call it first."""
     before = os.environ.get("PYTHONPATH")
     here = pathlib.Path(__file__).parent
     root = here.parents[1]
@@ -40,16 +54,17 @@ def start_fork_server():
         os.environ["PYTHONPATH"] = before
 
 
-class Trainer:
-    """A program at work in a process of its own.
+class ProgramProcess:
+    """A program in a process of its own.
 
     Args:
         program: A key of `PROGRAMS`.
         arguments: Its command line.
-        log: File for its standard output, appended to; its standard error goes to ``log``.err.
-        trap: None, or what to do at a certain file operation: ``(action, name, count, when)``.
-            At the ``count``-th time that a file takes the name ``name`` (None: any), ``"before"`` or
-            ``"after"`` that, one of `ACTIONS` takes place.
+        log: File for its standard output, appended to; its standard error goes to
+            ``log``.err.
+        trap: None, or what to do at a certain file operation: ``(action, name, count,
+            when)``. At the ``count``-th time that a file takes the name ``name`` (None:
+            any), ``"before"`` or ``"after"`` that, one of `ACTIONS` takes place.
     """
 
     def __init__(self, program, arguments, log, trap=None):
@@ -86,18 +101,17 @@ def _work(program, arguments, log, trap):
     for number, name in ((1, log), (2, f"{log}.err")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     # What the fork server made of them would be written at exit only.
-    sys.stdout, sys.stderr = (
-        open(1, "w", 1, closefd=False),
-        open(2, "w", 1, closefd=False),
-    )
+    sys.stdout = open(1, "w", 1, closefd=False)
+    sys.stderr = open(2, "w", 1, closefd=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Pictures would take longer than the rest, and as many reviews as the sample has nearly as long.
-    pictures.draw_mnist = pictures.draw_imdb = lambda *arguments: None
-    datasets.make_reviews = lambda n, seed: make_reviews(n // 10, seed)
+    # Pictures would take longer than the rest, and all reviews of the sample nearly as
+    # long.
+    mnist.draw_mnist = imdb.draw_imdb = lambda *arguments: None
+    samples.make_reviews = lambda count, seed: make_reviews(count // 10, seed)
     if trap:
         _set_trap(*trap)
     sys.argv[1:] = arguments
-    run(PROGRAMS[program])
+    exit_with(PROGRAMS[program])
 
 
 def _fill_disk():
@@ -132,3 +146,75 @@ def _set_trap(action, name, count, when):
             replace(source, target)
 
     os.replace = trapped
+
+
+def folder_of(scenario, parent):
+    """Return the `RunFolder` of a scenario whose runs are in ``parent``."""
+    return RunFolder(parent / SCENARIOS[scenario].split()[0] / "run")
+
+
+def start(scenario, parent, trap=None):
+    """Start a scenario anew, with its runs in ``parent``."""
+    program, *arguments = SCENARIOS[scenario].split()
+    arguments += ["--runs", parent]
+    return ProgramProcess(program, arguments, parent / "log", trap)
+
+
+def resume_again(scenario, parent, trap=None):
+    """Resume a scenario."""
+    arguments = ["--run", folder_of(scenario, parent)]
+    return ProgramProcess("resume", arguments, parent / "log", trap)
+
+
+def stop_after_two_validations(parent, scenario="mnist-weight-drop"):
+    """Start a run that is killed then; return its folder."""
+    trainer = start(scenario, parent, ("kill", "checkpoint.npz", 2, "after"))
+    assert trainer.wait() == -signal.SIGKILL, trainer.errors()
+    return folder_of(scenario, parent)
+
+
+class NeverStopped(dict):
+    """The folder of each scenario's undisturbed run, made when first asked for."""
+
+    def __init__(self, parent):
+        self.parent = parent
+
+    def __missing__(self, scenario):
+        parent = self.parent / scenario
+        parent.mkdir()
+        trainer = start(scenario, parent)
+        assert trainer.wait() == 0, trainer.errors()
+        self[scenario] = folder_of(scenario, parent)
+        return self[scenario]
+
+
+def read(folder):
+    """Return all that must be equal: weights, optimiser, figures, history."""
+    assert not list(folder.path.glob("unfinished-*"))
+    assert not folder.checkpoint.exists()
+    model = keras.saving.load_model(folder.model)
+    optimizer = getattr(model, "optimizer", None)  # IMDB's model is saved without
+    optimizer = optimizer.variables if optimizer else []
+    metrics = json.loads(folder.metrics.read_text())
+    metrics["config"].pop("runs")
+    assert metrics.pop("fit_seconds") > 0
+    with open(folder.history) as file:
+        history = [
+            {key: value for key, value in row.items() if key != "seconds"}
+            for row in csv.DictReader(file)
+        ]
+    weights = [*model.get_weights(), *(variable.numpy() for variable in optimizer)]
+    return {"weights": weights, "metrics": metrics, "history": history}
+
+
+def assert_equal(one, other):
+    """Compare two results of `read`, exactly."""
+    assert one["metrics"] == other["metrics"]
+    assert one["history"] == other["history"]
+    assert len(one["weights"]) > 3
+    for a, b in zip(one["weights"], other["weights"], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def modified(path):
+    return path.stat().st_mtime_ns if path.exists() else None

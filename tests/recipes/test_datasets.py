@@ -1,4 +1,4 @@
-"""The data: samples, and what happens without network or with a damaged prepared copy."""
+"""The data: samples, no network, and damaged prepared copies."""
 
 import http.server
 import json
@@ -13,15 +13,8 @@ import tensorflow as tf
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from recipes import datasets
-from recipes.command_line import UserError
-
-
-@pytest.fixture
-def no_network(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "answers", lambda url: False)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    return tmp_path
+from recipes.data import datasets, tfds
+from recipes.run.command_line import UserError
 
 
 def test_digits_are_laid_out_like_mnist():
@@ -123,7 +116,7 @@ class FakeBuilder:
 
 def test_truncated_file_is_a_clear_error():
     def read(split):
-        operation = "{{function_node __wrapped__DatasetToSingleElement_device_/job:localhost/CPU:0}}"
+        operation = "{{function_node __wrapped__DatasetToSingleElement_device_/CPU:0}}"
         raise tf.errors.DataLossError(
             None, None, f"{operation} truncated record at 1234 [Op:X] name:\nmore lines"
         )
@@ -131,7 +124,7 @@ def test_truncated_file_is_a_clear_error():
     with pytest.raises(
         UserError, match="somewhere.* is damaged .truncated record at 1234.: delete"
     ):
-        datasets.read("mnist", FakeBuilder(read))
+        tfds.read("mnist", FakeBuilder(read))
 
 
 def test_missing_examples_are_a_clear_error():
@@ -140,7 +133,7 @@ def test_missing_examples_are_a_clear_error():
         return {"image": images, "label": tf.zeros(7, tf.int64)}
 
     with pytest.raises(UserError, match="train has 7 examples instead of 60000"):
-        datasets.read("mnist", FakeBuilder(read))
+        tfds.read("mnist", FakeBuilder(read))
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
@@ -155,17 +148,17 @@ def test_a_host_that_refuses_answers(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     server = http.server.HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.handle_request, daemon=True).start()
-    assert datasets.answers(f"http://127.0.0.1:{server.server_port}/x")
+    assert tfds.is_reachable(f"http://127.0.0.1:{server.server_port}/x")
     server.server_close()
-    assert not datasets.answers(f"http://127.0.0.1:{server.server_port}/x")
+    assert not tfds.is_reachable(f"http://127.0.0.1:{server.server_port}/x")
 
 
 def test_a_host_that_keeps_silent_does_not_answer(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(datasets, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(tfds, "PROBE_TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        assert not datasets.answers(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
+        assert not tfds.is_reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/x")
         assert time.monotonic() - started < 2
 
 
@@ -180,14 +173,14 @@ def test_what_speaks_no_http_does_not_answer(monkeypatch, capfd):
                 connection.sendall(b"garbage\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
-        assert not datasets.answers(f"http://127.0.0.1:{server.getsockname()[1]}/x")
+        assert not tfds.is_reachable(f"http://127.0.0.1:{server.getsockname()[1]}/x")
     assert not capfd.readouterr().err
 
 
 def test_failed_download_is_one_line(monkeypatch, no_network):
-    monkeypatch.setattr(datasets, "answers", lambda url: True)
+    monkeypatch.setattr(tfds, "is_reachable", lambda url: True)
     program = "import sys; sys.exit('first line\\nConnectionError: gone')"
-    monkeypatch.setattr(datasets.sys, "executable", str(no_network / "python"))
+    monkeypatch.setattr(tfds.sys, "executable", str(no_network / "python"))
     (no_network / "python").write_text(
         f"#!/bin/sh\nexec python3 -c {json.dumps(program)}\n"
     )
@@ -201,13 +194,17 @@ def test_failed_download_is_one_line(monkeypatch, no_network):
 def test_after_a_download_the_copy_is_read_anew(monkeypatch, no_network):
     """The builder of before the download knows no splits."""
     builders = []
-    monkeypatch.setattr(datasets, "answers", lambda url: True)
+    monkeypatch.setattr(tfds, "is_reachable", lambda url: True)
     monkeypatch.setattr(
-        datasets, "download", lambda name, builder: builders.append(builder)
+        tfds, "download", lambda name, builder: builders.append(builder)
     )
-    monkeypatch.setattr(
-        datasets, "read", lambda name, builder: builders.append(builder)
-    )
-    datasets.load_mnist("auto")
+
+    def read(name, builder):
+        builders.append(builder)
+        return "read", "train", "test"
+
+    monkeypatch.setattr(tfds, "read", read)
+    loaded = datasets.load_mnist("auto")
+    assert loaded == datasets.Dataset("full", "read", "train", "test")
     assert len(builders) == 2
     assert builders[0] is not builders[1]

@@ -1,77 +1,366 @@
-"""Pictures of a run, and prediction with its model, on the samples."""
+"""What the pictures show, read before they are saved; and that none costs a run."""
 
 import html.parser
-import io
-import json
-import os
-import pathlib
 import re
-import shutil
-import subprocess
-import sys
-from unittest import mock
 
-import keras
 import numpy as np
 import pytest
-import sklearn.datasets
-import tensorflow as tf
+from matplotlib.colors import to_rgb
+from networks import answers_by_row, make_imdb, make_mnist
 from PIL import Image
 
-from recipes import imdb, mnist, pictures, predict
-from recipes.command_line import UserError
-from recipes.digit_image import read_digit
+from custom_layers import LAYERS, trace_gates
+from recipes import reading
+from recipes.pictures import curves, digits, draw, page, reviews, words
+from recipes.pictures.figure import figure
+from recipes.reading import Reading
+from recipes.run.folder import RunFolder
 
-# In one process: the two runs are made once.
-pytestmark = pytest.mark.xdist_group("pictures")
-
-ROOT = pathlib.Path(__file__).parent.parent
-EXPECTED = {
-    "mnist": ["curves.png", "confusion.png", "mistakes.png", "gates.png"],
-    "imdb": [
-        "curves.png",
-        "calibration.png",
-        "mistakes.txt",
-        "gates.png",
-        "gates.html",
-    ],
+LSTM = [["i", "f", "o"]]
+#: Cell -> the panels of its gates, each with the names of its traces.
+PANELS = {
+    "lstm": LSTM,
+    "peephole": LSTM,
+    "weight-drop": LSTM,
+    "coupled": [["f", "o"]],
+    "gru": [["z", "r"]],
+    "gru-cho": [["z", "r"]],
+    "depth-gated": [["i_1", "f_1", "o_1"], ["i_2", "f_2", "d_2", "o_2"]],
+    "clockwork": [["active"]],
+    "simple-rnn": [["h"]],
 }
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The folder of two finished runs, one of each recipe."""
-    folder = tmp_path_factory.mktemp("runs")
-    common = ["--data", "sample", "--runs", str(folder), "--name", "run"]
-    patch = pytest.MonkeyPatch()
-    for recipe in (mnist, imdb):  # threads can be set only before TensorFlow starts
-        patch.setattr(
-            recipe, "prepare", lambda config: keras.utils.set_random_seed(config.seed)
-        )
-    mnist.main(
-        [
-            *common,
-            "--epochs",
-            "4",
-            "--units",
-            "24",
-            "--batch",
-            "32",
-            "--distortion",
-            "0",
-        ]
-    )
-    imdb.main(
-        [*common, "--steps", "4", "--units", "8", "--words", "50", "--embedding", "8"]
-    )
-    patch.undo()
-    return folder
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
-@pytest.mark.parametrize("recipe", EXPECTED)
-def test_a_run_leaves_its_pictures(recipe, runs):
-    folder = runs / recipe / "run"
-    for name in EXPECTED[recipe]:
+def lines(axes):
+    """Return x and y of every line of a legend, by the first word of its label."""
+    return {
+        re.search(r"\w+", line.get_label())[0]: np.array(line.get_data())
+        for line in axes.get_lines()
+        if line.get_label()[0] != "_"
+    }
+
+
+def figures_in(text):
+    """Return the numbers in a text."""
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text)]
+
+
+def test_curves(tmp_path, figures):
+    """The kept validation is the first with the best accuracy, as in training."""
+    (tmp_path / "history.csv").write_text(
+        "validation,step,accuracy,loss,val_accuracy,val_loss,seconds\n"
+        "1,10,0.5,1.5,0.25,1.75,3\n"
+        "2,20,0.7,0.9,0.75,1.125,3\n"
+        "3,30,0.8,0.6,0.75,0.875,3\n"
+        "4,35,0.9,0.3,0.5,2.5,3\n"
+    )
+    curves.draw_curves(tmp_path / "curves.png", tmp_path / "history.csv")
+    (drawn,) = figures
+    for axes, name, train, validation, kept in zip(
+        drawn.axes,
+        ("loss", "accuracy"),
+        ([1.5, 0.9, 0.6, 0.3], [0.5, 0.7, 0.8, 0.9]),
+        ([1.75, 1.125, 0.875, 2.5], [0.25, 0.75, 0.75, 0.5]),
+        (1.125, 0.75),
+        strict=True,
+    ):
+        assert axes.get_ylabel() == name
+        assert figures_in(axes.get_title()) == [kept]
+        shown = lines(axes)
+        steps = [10, 20, 30, 35]
+        np.testing.assert_array_equal(shown["train"], [steps, train])
+        np.testing.assert_array_equal(shown["validation"], [steps, validation])
+        np.testing.assert_array_equal(shown["kept"][0], [20, 20])
+        assert figures_in(legend(axes)[-1]) == [2]
+        ring = axes.get_lines()[-1]
+        np.testing.assert_array_equal(ring.get_data(), [[20], [kept]])
+        colours = [line.get_color() for line in axes.get_lines()]
+        assert len(set(colours[:3])) == 3 and colours[3] == colours[1]
+
+
+def test_confusion(tmp_path, figures, rng):
+    """Rows are digits, columns what they were taken for; only errors are coloured."""
+    labels, predictions = rng.integers(0, 10, 400), rng.integers(0, 10, 400)
+    predictions[:200] = labels[:200]
+    digits.draw_confusion(tmp_path / "confusion.png", labels, predictions)
+    axes, _ = figures[0].axes
+    counts = {(row, column): 0 for row in range(10) for column in range(10)}
+    for pair in zip(labels, predictions, strict=True):
+        counts[pair] += 1
+    shown = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    assert shown == {place: str(count) for place, count in counts.items()}
+    colours = axes.images[0].get_array()
+    for (row, column), count in counts.items():
+        assert colours[row, column] == (0 if row == column else count)
+    assert list(axes.get_xticks()) == list(axes.get_yticks()) == list(range(10))
+    assert figures_in(axes.get_title()) == [np.sum(labels != predictions), 400]
+
+
+def test_mistakes(tmp_path, figures, rng):
+    """The least likely truth first; of 26 digits the best two are not shown."""
+    labels = np.arange(26) % 10
+    truth = rng.permutation(np.linspace(0.6, 0.85, 26))
+    truth[[17, 3, 8]] = 0.002, 0.3, 0.41
+    probabilities = np.zeros((26, 10))
+    probabilities[np.arange(26), labels] = truth
+    probabilities[np.arange(26), (labels + 1) % 10] = 1 - truth
+    images = np.arange(26)[:, None, None] * np.full((28, 28), 0.03)
+    digits.draw_mistakes(tmp_path / "mistakes.png", images, labels, probabilities)
+    (drawn,) = figures
+    assert figures_in(drawn.get_suptitle()) == [3, 26]
+    order = sorted(range(26), key=lambda index: truth[index])[:24]
+    assert order[:3] == [17, 3, 8]
+    for axes, index in zip(drawn.axes, order, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), images[index])
+    titles = [axes.title for axes in drawn.axes]
+    said = [re.findall(r"[<>]?\d+%?", title.get_text()) for title in titles[:4]]
+    label = labels[order[3]]
+    assert said == [
+        ["8", ">99%", "7", "<1%"],
+        ["4", "70%", "3", "30%"],
+        ["9", "59%", "8", "41%"],
+        [str(label), f"{truth[order[3]]:.0%}", str(label), "60%"],
+    ]
+    wrong, right = (
+        {title.get_color() for title in part} for part in (titles[:3], titles[3:])
+    )
+    assert len(wrong) == len(right) == 1 and wrong != right
+
+
+def test_fewer_digits_than_places(tmp_path, figures):
+    images, labels = np.zeros((2, 28, 28)), np.array([0, 1])
+    digits.draw_mistakes(tmp_path / "a.png", images, labels, np.eye(2, 10))
+    assert [len(axes.images) for axes in figures[0].axes] == [1, 1] + [0] * 22
+    assert not any(axes.axison for axes in figures[0].axes)
+
+
+def test_calibration(tmp_path, figures):
+    """Six reviews in four of ten bins; the distance is weighted by the reviews."""
+    probabilities = np.array([0.96, 0.05, 0.15, 0.55, 0.17, 1.0])
+    labels = np.array([1, 0, 0, 1, 1, 1])
+    reviews.draw_calibration(tmp_path / "calibration.png", labels, probabilities)
+    upper, lower = figures[0].axes
+    shown = lines(upper)
+    np.testing.assert_array_equal(shown["perfectly"], [[0, 1], [0, 1]])
+    answers = [[0.05, 0.16, 0.55, 0.98], [0, 0.5, 1, 1]]
+    np.testing.assert_allclose(shown["this"], answers)
+    assert [text.get_text() for text in upper.texts] == ["0.00", "0.50", "1.00", "1.00"]
+    assert [bar.get_height() for bar in lower.patches] == [1, 2, 0, 0, 0, 1, 0, 0, 0, 2]
+    centres = [bar.get_center()[0] for bar in lower.patches]
+    np.testing.assert_allclose(centres, np.arange(0.05, 1, 0.1))
+    distance = (0.05 + 2 * 0.34 + 0.45 + 2 * 0.02) / 6
+    assert figures_in(upper.get_title()) == [6, round(distance, 3)]
+
+
+def test_mistakes_as_text(tmp_path):
+    """The most confident first, ten at most, with their whole text."""
+    probabilities = np.array([0.9, 0.2, 0.97, 0.01, 0.6, *np.linspace(0.51, 0.55, 9)])
+    labels = np.array([1, 1, 0, 1, 0, *[0] * 9])
+    texts = [
+        f"review {index}<br /><br />".encode() + b"so long " * 30 for index in range(14)
+    ]
+    reviews.write_mistakes(tmp_path / "mistakes.txt", texts, labels, probabilities)
+    text = (tmp_path / "mistakes.txt").read_text()
+    first, *entries = text.split("\n\n")
+    assert figures_in(first) == [13, 14, 10]
+    heads = [entry.splitlines()[0] for entry in entries]
+    assert len(heads) == 10
+    said = [(figures_in(head), re.findall("good|bad", head)) for head in heads[:4]]
+    assert said == [
+        ([1, 99.0, 3], ["bad", "good"]),
+        ([2, 97.0, 2], ["good", "bad"]),
+        ([3, 80.0, 1], ["bad", "good"]),
+        ([4, 60.0, 4], ["good", "bad"]),
+    ]
+    assert entries[0].splitlines()[1] == "   review 3"
+    assert entries[0].count("so long") == 30
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_every_cell_has_its_panels():
+    assert PANELS.keys() == LAYERS.keys()
+
+
+def settled(answers, label):
+    """Return the row from which on the label has the highest probability."""
+    row = len(answers)
+    while row and answers[row - 1].argmax() == label:
+        row -= 1
+    return row
+
+
+def assert_panels(panels, cell, traces, ticks, upright):
+    """Assert that panels show the traces' means at each step, or a clock's ticks."""
+    for panel, names in zip(panels, PANELS[cell], strict=True):
+        if names == ["active"]:
+            shown = panel.images[0].get_array()
+            np.testing.assert_array_equal(shown if upright else shown.T, ticks)
+            continue
+        shown = lines(panel)
+        assert shown.keys() == {name.split("_")[0] for name in names}
+        assert len(legend(panel)) == len(names)
+        for name in names:
+            means = np.abs(traces[name]).mean(axis=1)
+            x, y = shown[name.split("_")[0]]
+            if upright:
+                np.testing.assert_array_equal(y, range(len(means)))
+                np.testing.assert_allclose(x, means, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(x, range(1, len(means) + 1))
+                np.testing.assert_allclose(y, means, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", PANELS)
+def test_gates_of_a_digit(cell, tmp_path, figures, rng):
+    """The probabilities are the model's of each part; the gates are those traced."""
+    model = make_mnist(cell, rng)
+    images = rng.uniform(size=(4, 28, 28)).astype("float32")
+    answers = [answers_by_row(model, image) for image in images]
+    probabilities = np.array([rows[-1] for rows in answers])
+    labels = probabilities.argmax(axis=1)
+    latest = [settled(rows, label) for rows, label in zip(answers, labels, strict=True)]
+    labels[np.argmax(latest)] += 1  # a wrong answer is not shown
+    labels %= 10
+    latest[np.argmax(latest)] = -1
+    index = int(np.argmax(latest))
+
+    digits.draw_gates(tmp_path / "gates.png", model, images, labels, probabilities)
+    digit, classes, *panels, _ = figures[0].axes  # the last is a scale of colours
+    assert figures_in(digit.get_title()) == [labels[index]]
+    np.testing.assert_array_equal(digit.images[0].get_array(), images[index])
+    np.testing.assert_allclose(classes.images[0].get_array(), answers[index], atol=1e-5)
+    assert list(classes.get_xticks()) == list(range(10))
+    traces = trace_gates(model.layers[-2], images[index : index + 1])
+    traces = {name: values[0] for name, values in traces.items()}
+    periods = (1, 2, 4, 8)
+    ticks = [[row % period == 0 for period in periods] for row in range(28)]
+    assert_panels(panels, cell, traces, ticks, upright=True)
+    if cell == "clockwork":
+        assert tuple(panels[0].images[0].get_extent()) == (-0.5, 3.5, 27.5, -0.5)
+        assert [text.get_text() for text in panels[0].get_xticklabels()] == list("1248")
+    else:
+        assert {panel.get_xlim() for panel in panels} == {(0, 1)}
+
+
+@pytest.fixture
+def review(rng):
+    """A reading whose probability moves much at the seventh word alone."""
+    probabilities = 0.5 + 0.01 * (-1) ** np.arange(31)
+    probabilities[7:] += 0.4
+    known = [f"w{number}" for number in range(40)]
+    return Reading(3, "good", list(rng.choice(known, 30)), probabilities)
+
+
+@pytest.mark.parametrize("cell", PANELS)
+def test_gates_of_a_review(cell, review, tmp_path, figures, rng):
+    model, tokenizer = make_imdb("modern", cell, rng)
+    layer, traces = reading.trace_words(model, tokenizer, review.words)
+    words.draw_words(tmp_path / "gates.png", review, layer, traces)
+    _, said, *panels = figures[0].axes
+    shown = said.get_lines()[1].get_data()
+    np.testing.assert_array_equal(shown, [range(31), review.probabilities])
+    for panel in panels:
+        assert panel.get_xlim() == said.get_xlim() == (0, 30.5)
+    periods = (1, 2, 4, 8)  # a segment of 25 words starts its clock anew
+    ticks = [[word % 25 % period == 0 for period in periods] for word in range(30)]
+    assert_panels(panels, cell, traces, ticks, upright=False)
+    if cell == "clockwork":
+        assert tuple(panels[0].images[0].get_extent()) == (0.5, 30.5, 3.5, -0.5)
+
+
+def test_words_of_a_review(review, tmp_path, figures, rng):
+    """Each letter stands on its word's colour, which is how the probability moved."""
+    traces = {"h": rng.random((30, 8))}
+    words.draw_words(tmp_path / "gates.png", review, None, traces)
+    text = figures[0].axes[0]
+    letters = "".join(letter.get_text() for letter in text.texts)
+    assert letters == "".join(review.words)
+    assert figures_in(text.get_title(loc="left")) == [3, 0.51, 0.91]
+    places = [letter.get_position() for letter in text.texts]
+    assert places[0] == (0.5, 0.5)
+    widest = max(column for column, line in places)
+    assert widest < words.COLUMNS == text.get_xlim()[1]
+    assert max(line for column, line in places) < text.get_ylim()[0]
+    letters = iter(places)
+    moves = np.diff(review.probabilities)
+    for word, box, move in zip(review.words, text.patches, moves, strict=True):
+        for _ in word:
+            assert box.contains_point(text.transData.transform(next(letters)))
+        *colour, strength = box.get_facecolor()
+        assert tuple(colour) == to_rgb("#2166ac" if move > 0 else "#d95f02")
+        assert (strength == 0.75) == (abs(move) > 0.1)
+
+
+class Spans(html.parser.HTMLParser):
+    """Collects style, title and text of the words of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "span" and "title" in dict(attributes):
+            self.found.append([*dict(attributes).values()])
+
+    def handle_data(self, data):
+        if self.found and len(self.found[-1]) == 2:
+            self.found[-1].append(data)
+
+
+def test_the_page_s_figures_and_colours(tmp_path):
+    probabilities = np.array([0.5, 0.7, 0.69, 0.2])
+    review = Reading(1, "bad", ["a", "b", "c"], probabilities)
+    page.write_page(tmp_path / "gates.html", review)
+    moves = np.abs(np.diff(probabilities))
+    strengths = 0.75 * np.minimum(1, moves / np.quantile(moves, 0.97))
+    assert Spans((tmp_path / "gates.html").read_text()).found == [
+        [f"background: rgba(33, 102, 172, {strengths[0]:.2f})", "0.500 → 0.700", "a"],
+        [f"background: rgba(217, 95, 2, {strengths[1]:.2f})", "0.700 → 0.690", "b"],
+        ["background: rgba(217, 95, 2, 0.75)", "0.690 → 0.200", "c"],
+    ]
+
+
+def test_the_page_escapes_and_needs_nothing_else(tmp_path):
+    words = ["<script>alert(1)</script>", "a&b", "$title ${x} $$", 'quote"']
+    review = Reading(1, "good", words, np.linspace(0.1, 0.9, 5))
+    page.write_page(tmp_path / "page.html", review)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert not re.search(r"https?:|src=|href=|url\(", text)
+    found = Spans(text).found
+    assert [word for _, _, word in found] == words
+
+
+def test_line_breaks_of_a_review_are_line_breaks_of_the_page(tmp_path):
+    words = ["one", "two <br", "/><br", "/>three"]
+    page.write_page(
+        tmp_path / "a.html", Reading(1, "good", words, np.linspace(0, 1, 5))
+    )
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    text = re.sub(r"</?span[^>]*>|\n", "", text[text.index('class="words">') :])
+    assert text.startswith('class="words">onetwo<br><br>')
+    assert "three</p>" in text
+
+
+@pytest.mark.xdist_group("finished-runs")
+@pytest.mark.parametrize(
+    ("recipe", "names"),
+    {
+        "mnist": ["curves.png", "confusion.png", "mistakes.png", "gates.png"],
+        "imdb": [
+            *("curves.png", "calibration.png", "gates.png"),
+            *("mistakes.txt", "gates.html"),
+        ],
+    }.items(),
+)
+def test_a_run_leaves_its_pictures(recipe, names, finished_runs):
+    folder = finished_runs / recipe / "run"
+    for name in names:
         if name.endswith(".png"):
             image = Image.open(folder / name)
             assert 600 <= image.width <= 950
@@ -79,289 +368,78 @@ def test_a_run_leaves_its_pictures(recipe, runs):
             assert len(image.convert("L").getcolors()) > 20
         else:
             assert (folder / name).stat().st_size > 500
-    assert not list(folder.glob("unfinished-*"))
-
-
-def test_words_are_the_tokenizer_s():
-    """One piece for each of its words, whatever stands between them."""
-    tokenizer = imdb.make_tokenizer([b"a b"], 20, 50)
-    for text in [
-        "Good - very, good!",
-        "... yes <br /><br />No",
-        "a\x85b \xa0 c",
-        '"x" \t y\n z',
-        " - ",
-    ]:
-        count = np.sum(np.asarray(tokenizer(tf.constant([text]))) != 0)
-        assert max(1, len(pictures.split_words(text))) == count, text
-    assert pictures.split_words("( Good ) - very, good!") == [
-        "( Good ) -",
-        "very,",
-        "good!",
-    ]
-
-
-def test_page_escapes_and_needs_nothing_else(tmp_path):
-    words = ["<script>alert(1)</script>", "a&b", "$x$", 'quote"']
-    review = {
-        "index": 1,
-        "label": "good",
-        "words": words,
-        "probabilities": np.linspace(0.1, 0.9, 5),
-    }
-    pictures.write_page(tmp_path / "page.html", review)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"https?:|src=|href=|url\(", page)
-    assert "<title>" in page and page.count("<span style") == 4
-    html.parser.HTMLParser().feed(page)
+    figures = {"config.json", "history.csv", "metrics.json", "model.keras"}
+    assert {path.name for path in folder.iterdir()} == figures | set(names)
 
 
 DRAWING = {
-    "mnist": ["draw_curves", "draw_confusion", "draw_mistakes", "draw_digit_gates"],
-    "imdb": ["draw_curves", "draw_calibration", "write_mistakes", "read_word_by_word", "write_page",
-             "word_traces", "draw_words"],
-}  # fmt: skip
+    "mnist": {
+        "draw_curves": (curves, "curves.png"),
+        "draw_confusion": (digits, "confusion.png"),
+        "draw_mistakes": (digits, "mistakes.png"),
+        "draw_gates": (digits, "gates.png"),
+    },
+    "imdb": {
+        "draw_curves": (curves, "curves.png"),
+        "draw_calibration": (reviews, "calibration.png"),
+        "write_mistakes": (reviews, "mistakes.txt"),
+        "read_word_by_word": (reading, "gates.html and gates.png"),
+        "write_page": (page, "gates.html"),
+        "trace_words": (reading, "gates.png"),
+        "draw_words": (words, "gates.png"),
+    },
+}
+NEEDED = {
+    "read_word_by_word": ["write_page", "trace_words", "draw_words"],
+    "trace_words": ["draw_words"],
+}
+FAILURES = [(recipe, name) for recipe in DRAWING for name in DRAWING[recipe]]
 
 
 def draw_with_a_failure(recipe, failing, error, monkeypatch):
-    """Draw with functions that do nothing but for one; return the names of those that were called."""
-    functions = {name: mock.MagicMock() for name in DRAWING[recipe]}
-    functions[failing].side_effect = error
-    for name, function in functions.items():
-        monkeypatch.setattr(pictures, name, function)
-    arguments = [mock.MagicMock()] * (1 if recipe == "mnist" else 2)
-    draw = getattr(pictures, f"draw_{recipe}")
-    draw(pathlib.Path("run"), *arguments, (None, None), np.zeros((3, 2)))
-    return [name for name, function in functions.items() if function.called]
+    """Draw with functions that do nothing but one; return which were called."""
+    called = []
+
+    def stand_in(name):
+        def function(*arguments):
+            called.append(name)
+            if name == failing:
+                raise error
+            return Reading(0, "good", [], []) if name == "read_word_by_word" else (1, 2)
+
+        return function
+
+    for name, (module, _) in DRAWING[recipe].items():
+        monkeypatch.setattr(module, name, stand_in(name))
+    models = [None] * (1 if recipe == "mnist" else 2)
+    test, probabilities = (None, None), np.zeros((3, 2))
+    getattr(draw, f"draw_{recipe}")(RunFolder("run"), *models, test, probabilities)
+    return called
 
 
-@pytest.mark.parametrize(
-    ("recipe", "failing", "missing"),
-    [
-        ("mnist", "draw_curves", "curves.png"),
-        ("mnist", "draw_confusion", "confusion.png"),
-        ("mnist", "draw_mistakes", "mistakes.png"),
-        ("mnist", "draw_digit_gates", "gates.png"),
-        ("imdb", "draw_curves", "curves.png"),
-        ("imdb", "draw_calibration", "calibration.png"),
-        ("imdb", "write_mistakes", "mistakes.txt"),
-        ("imdb", "read_word_by_word", "gates.html and gates.png"),
-        ("imdb", "write_page", "gates.html"),
-        ("imdb", "word_traces", "gates.png"),
-        ("imdb", "draw_words", "gates.png"),
-    ],
-)
-def test_a_failing_picture_costs_no_other(
-    recipe, failing, missing, monkeypatch, capsys
-):
+@pytest.mark.parametrize(("recipe", "failing"), FAILURES)
+def test_a_failing_picture_costs_no_other(recipe, failing, monkeypatch, capsys):
     called = draw_with_a_failure(recipe, failing, ValueError("no\nfont"), monkeypatch)
-    needed = {
-        "read_word_by_word": DRAWING["imdb"][4:],
-        "word_traces": ["draw_words"],
-    }.get(failing, [])
-    assert called == [name for name in DRAWING[recipe] if name not in needed]
+    lost = NEEDED.get(failing, [])
+    assert called == [name for name in DRAWING[recipe] if name not in lost]
+    _, missing = DRAWING[recipe][failing]
     assert capsys.readouterr().err == f"WARNING: no {missing}: ValueError: no font\n"
 
 
-@pytest.mark.parametrize("recipe", DRAWING)
-def test_a_full_disk_stops_the_drawing(recipe, monkeypatch):
-    for failing in DRAWING[recipe]:
-        with pytest.raises(OSError, match="no room"):
-            draw_with_a_failure(recipe, failing, OSError("no room"), monkeypatch)
+@pytest.mark.parametrize(("recipe", "failing"), FAILURES)
+def test_a_full_disk_stops_the_drawing(recipe, failing, monkeypatch):
+    with pytest.raises(OSError, match="no room"):
+        draw_with_a_failure(recipe, failing, OSError("no room"), monkeypatch)
 
 
 def test_a_picture_that_cannot_be_saved_leaves_nothing(tmp_path):
+    def fail(renderer):
+        raise ValueError("no font")
+
     with (
         pytest.raises(ValueError, match="no font"),
-        pictures.figure(tmp_path / "a.png", 1, 1) as drawn,
+        figure(tmp_path / "a.png", 1, 1) as drawn,
     ):
-        drawn.draw = mock.Mock(side_effect=ValueError("no font"))
+        drawn.draw = fail
         (tmp_path / "unfinished-a.png").touch()
     assert not list(tmp_path.iterdir())
-
-
-def test_vocabulary_with_line_breaks_can_be_saved(tmp_path):
-    tokenizer = imdb.make_tokenizer(["good \x85 film \x85 \x85".encode()], 20, 4)
-    tokenizer.save(tmp_path / "t.keras")
-    keras.saving.load_model(tmp_path / "t.keras")
-
-
-def digits():
-    """Large pictures of sample digits that tested, and their labels."""
-    sample = sklearn.datasets.load_digits()
-    for index in range(1500, 1530):
-        yield np.uint8(sample.images[index] * 255 / 16), sample.target[index]
-
-
-def draw(path, grey, size, kind):
-    """Save a digit as a file: dark on light or light on dark, off centre, or transparent."""
-    image = np.pad(
-        np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BICUBIC)),
-        ((9, 40), (31, 5)),
-    )
-    if kind == "dark":
-        image = 255 - image
-    elif kind == "transparent":
-        image = np.stack([0 * image] * 3 + [image], axis=-1)
-    elif kind == "light-transparent":
-        image = np.stack([0 * image + 255] * 3 + [image], axis=-1)
-    elif kind == "faint":
-        image = 180 - image // 3
-    elif kind == "deep":
-        image = image.astype("uint16") * 257
-    Image.fromarray(image).save(path)
-
-
-KINDS = ["dark", "light", "transparent", "light-transparent", "faint", "deep"]
-
-
-def test_digits_look_the_same_however_they_are_drawn(tmp_path):
-    for grey, _ in list(digits())[:5]:
-        images = []
-        for kind in KINDS:
-            draw(tmp_path / "digit.png", grey, (150, 131), kind)
-            images.append(read_digit(tmp_path / "digit.png"))
-        for image in images:
-            assert image.shape == (28, 28) and image.dtype == np.float32
-            assert image.min() == 0 and 0.9 < image.max() <= 1
-            np.testing.assert_allclose(image, images[0], atol=0.08)
-            rows, columns = (
-                np.flatnonzero(image.sum(axis=axis) > 0) for axis in (1, 0)
-            )
-            assert max(np.ptp(rows), np.ptp(columns)) in (18, 19)
-            for axis in (0, 1):
-                centre = np.average(np.arange(28) + 0.5, weights=image.sum(axis=axis))
-                assert 14 <= centre < 15
-
-
-def test_digits_are_recognised(runs, tmp_path, capsys):
-    images, labels = [], []
-    for number, (grey, label) in enumerate(digits()):
-        draw(
-            tmp_path / "digit.png",
-            grey,
-            (20 + 9 * number, 25 + 8 * number),
-            KINDS[number % 6],
-        )
-        images.append(read_digit(tmp_path / "digit.png"))
-        labels.append(label)
-    model = predict.load_model("mnist", predict.find_model("mnist", runs, ""))
-    probabilities = model.predict(np.array(images), verbose=0)
-    assert np.mean(probabilities.argmax(axis=1) == labels) > 0.6
-    arguments = ["mnist", "--image", str(tmp_path / "digit.png"), "--runs", str(runs)]
-    assert predict.main([*arguments, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    np.testing.assert_allclose(result["probabilities"], probabilities[-1], atol=1e-5)
-    assert result["label"] == probabilities[-1].argmax()
-    assert result["probability"] == max(result["probabilities"])
-    assert predict.main(arguments) == 0
-    assert capsys.readouterr().out == f"{result['label']} {result['probability']:.4f}\n"
-
-
-class Standard(io.TextIOWrapper):
-    def isatty(self):
-        return False
-
-
-def test_reviews_are_read_line_by_line(runs, tmp_path, capsys, monkeypatch):
-    text = "good film .\n\nit was \xff dull\n"
-    (tmp_path / "reviews.txt").write_bytes(text.encode("latin-1"))
-    for arguments in (["--file", str(tmp_path / "reviews.txt")], []):
-        monkeypatch.setattr("sys.stdin", Standard(io.BytesIO(text.encode("latin-1"))))
-        assert predict.main(["imdb", "--json", "--runs", str(runs), *arguments]) == 2
-        out, err = capsys.readouterr()
-        results = [json.loads(line) for line in out.splitlines()]
-        assert [result["line"] for result in results] == [1, 3]
-        assert {result["label"] for result in results} <= {"good", "bad"}
-        assert err == "error: line 2 is empty\n"
-    assert predict.main(["imdb", "--runs", str(runs), "--text", "-5 $tars"]) == 0
-    assert re.fullmatch(r"(good|bad) [01]\.\d{4}  -5 \$tars\n", capsys.readouterr().out)
-
-
-def test_the_newest_finished_run_is_the_default(tmp_path):
-    for age, name in enumerate(["newest", "older", "unfinished"]):
-        folder = tmp_path / "imdb" / name
-        folder.mkdir(parents=True)
-        (folder / "model.keras").touch()
-        if name != "unfinished":
-            (folder / "metrics.json").touch()
-            os.utime(folder / "metrics.json", (1e9 - age, 1e9 - age))
-    os.utime(folder / "model.keras", (2e9, 2e9))
-    assert predict.find_model("imdb", tmp_path, "").parent.name == "newest"
-    assert predict.find_model("imdb", tmp_path, "older").parent.name == "older"
-    assert predict.find_model("imdb", tmp_path, str(folder)).parent.name == "unfinished"
-
-
-def test_what_goes_wrong_is_one_line(runs, tmp_path):
-    (tmp_path / "damaged.keras").write_bytes(
-        (runs / "imdb/run/model.keras").read_bytes()[:5000]
-    )
-    (tmp_path / "text.png").write_text("no image")
-    Image.new("L", (30, 40), 255).save(tmp_path / "blank.png")
-    Image.new("RGBA", (30, 40), 0).save(tmp_path / "clear.png")
-    good = str(tmp_path / "good.png")
-    draw(good, next(digits())[0], (40, 40), "dark")
-    (tmp_path / "cut.png").write_bytes(pathlib.Path(good).read_bytes()[:300])
-    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    other.save(tmp_path / "other.keras")
-    text = ["imdb", "--text", "good"]
-    for arguments, message in [
-        ([*text, "--run", "nope"], "no run 'nope' with a model in .*; there are run"),
-        (
-            [*text, "--runs", str(tmp_path)],
-            "no finished run in .*train one with `make train-imdb`",
-        ),
-        (
-            [*text, "--run", str(runs / "mnist/run")],
-            "not a model of the imdb recipe: .* mnist recipe",
-        ),
-        ([*text, "--run", str(tmp_path / "damaged.keras")], "cannot load .*damaged"),
-        ([*text, "--run", str(tmp_path / "other.keras")], "made by neither recipe"),
-        (["imdb", "--text", " \n"], "the text is empty"),
-        (
-            ["imdb", "--file", str(tmp_path / "no.txt")],
-            "cannot read .*no.txt: No such file",
-        ),
-        (["imdb", "--file", os.devnull], "there is no review to read"),
-        (["mnist", "--image", str(tmp_path / "no.png")], "no such image"),
-        (["mnist", "--image", str(tmp_path)], "cannot read the image"),
-        (["mnist", "--image", str(tmp_path / "text.png")], "cannot read the image"),
-        (["mnist", "--image", str(tmp_path / "cut.png")], "cannot read the image"),
-        (["mnist", "--image", str(tmp_path / "blank.png")], "is blank"),
-        (["mnist", "--image", str(tmp_path / "clear.png")], "is blank"),
-        (["mnist", "--image", good, "--run", str(runs / "imdb/run")], "imdb recipe"),
-    ]:
-        defaults = [] if "--runs" in arguments else ["--runs", str(runs)]
-        with pytest.raises(UserError, match=message) as raised:
-            predict.main([*arguments, *defaults])
-        assert "\n" not in str(raised.value)
-
-
-def test_make_passes_texts_unchanged(tmp_path):
-    """Through make, a shell and the environment; nothing in a text is run. Status 2 after an error."""
-    shutil.copy(ROOT / "Makefile", tmp_path)
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(
-        f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
-    )
-    python.chmod(0o755)
-    (tmp_path / "requirements.txt").touch()
-    (tmp_path / ".venv/ready").touch()
-    text = """it's a "5 $ film" $(shell touch ran) `touch ran` $HOME; \\ (é"""
-    for variables, expected in (
-        ([f"TEXT={text}", "RUN=a b"], [f"--text={text}", "--run=a b"]),
-        (["TEXT="], ["--text="]),
-        ([], []),
-    ):
-        result = subprocess.run(
-            ["make", "-s", "predict-imdb", *variables],
-            cwd=tmp_path,
-            env=os.environ | {"RUN": "ignored", "MAKEFLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert json.loads(result.stdout) == ["-m", "recipes.predict", "imdb", *expected]
-    assert not (tmp_path / "ran").exists()

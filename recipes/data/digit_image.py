@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageOps
 
-from recipes.command_line import UserError
+from recipes.run.command_line import UserError
 
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 

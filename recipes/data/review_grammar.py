@@ -1,13 +1,17 @@
-"""Made-up film reviews in which the order of the words decides, for trying without a network.
+"""Made-up film reviews in which the order of the words decides.
 
-Every review holds one verdict among neutral sentences. A verdict names one good and one bad quality,
-and only their order says which of the two counts:
+Every review holds one verdict among neutral sentences. A verdict names one good and one
+bad quality, and only their order says which of the two counts:
 
-- contrast: "the plot was dull but the acting was superb" is good, the other way round bad;
-- negation: "the plot was superb , not dull" is good, "the plot was dull , not superb" bad;
-- attribution: "i found it superb though my friend found it dull", often long before the end.
+- contrast: "the plot was dull but the acting was superb" is good, the other way round
+  bad;
+- negation: "the plot was superb , not dull" is good, "the plot was dull , not superb"
+  bad;
+- attribution: "i found it superb though my friend found it dull", often long before the
+  end.
 
-Good and bad reviews therefore hold the same words, each as often: a bag of words cannot tell them apart.
+Good and bad reviews therefore hold the same words, each as often: a bag of words cannot
+tell them apart.
 """
 
 import numpy as np
@@ -33,7 +37,7 @@ NEUTRAL = [
 
 
 def make_reviews(count, seed):
-    """Return ``count`` texts, an array of bytes, and their labels, 1 for good: half of each.
+    """Return an array of texts, as bytes, and their labels, 1 for good: half of each.
 
     Args:
         count: An even number of reviews.

@@ -1,38 +1,43 @@
-"""A frozen dataclass becomes the flags of a program; user errors become one line and status 2."""
+"""Flags from a frozen dataclass; the user's errors in one line, with status 2."""
 
 import argparse
 import dataclasses
 import os
-import signal
+import shlex
 import sys
 
 
 class UserError(Exception):
-    """Something that the user can mend: shown as one line, without a traceback."""
+    """An error that the user can fix: shown as one line, without a traceback."""
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviated flags, and whose complaints are UserErrors."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
+        )
 
     def error(self, message):
         """Raise UserError."""
         raise UserError(f"{message} (--help explains the command line)")
 
 
-def option(default, help, choices=None):
-    """Make a dataclass field that explains itself in ``--help``."""
+def flag(default, help, choices=None):
+    """Make a dataclass field that is a flag and explains itself in ``--help``."""
     return dataclasses.field(
         default=default, metadata={"help": help, "choices": choices}
     )
 
 
-def parse(presets, description, arguments):
+def parse(program, presets, description, arguments):
     """Return the chosen preset's configuration, changed by the other flags.
 
     Args:
+        program: What starts the program, ``"python -m recipes mnist"``.
         presets: Dict from name to configuration; the first is the default.
         description: What ``--help`` says first.
         arguments: The command line, without the program's name.
@@ -41,7 +46,7 @@ def parse(presets, description, arguments):
         A configuration of the presets' class. Its field ``preset`` is the name.
     """
     default = next(iter(presets))
-    parser = Parser(description=description)
+    parser = Parser(prog=program, description=description)
     parser.add_argument(
         "--preset",
         choices=presets,
@@ -73,7 +78,7 @@ def parse(presets, description, arguments):
 
 
 def check_at_least(config, **minimums):
-    """Raise UserError unless each named field of ``config`` is at least its minimum, and finite."""
+    """Raise UserError unless each named field is at least its minimum, and finite."""
     for name, minimum in minimums.items():
         value, flag = getattr(config, name), "--" + name.replace("_", "-")
         if not value >= minimum:
@@ -89,17 +94,33 @@ def check_above_zero(config, name):
         raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value!r}")
 
 
-def run(main):
-    """Call ``main`` with the arguments; exit with its status, 2 after a UserError, 130 after Ctrl-C.
+def expand(arguments):
+    """Return arguments with the words of TEXT in place of ``--args=TEXT``.
 
-    Where nobody reads its output any more (``… | head``), it ends as if SIGPIPE had ended it: with 141.
+    So ``make … ARGS="--words 200"`` hands flags over. The text is split as a shell does
+    it; nothing in it is run.
+
+    >>> expand(["--seed=1", "--args=--words 200 --name 'a b'"])
+    ['--seed=1', '--words', '200', '--name', 'a b']
+    """
+    expanded = []
+    for argument in arguments:
+        name, _, text = argument.partition("=")
+        try:
+            expanded += shlex.split(text) if name == "--args" else [argument]
+        except ValueError as error:  # a quotation that is not closed
+            raise UserError(f"ARGS: {error}, got {text!r}") from error
+    return expanded
+
+
+def exit_with(main):
+    """Call ``main`` with the arguments; exit with its status.
+
+    The status is 2 after a UserError, 130 after Ctrl-C, and 141, as if SIGPIPE had
+    ended it, where nobody reads its output any more (``… | head``).
     """
     try:
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-        ):  # as it was while the program was imported
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        status = main(sys.argv[1:])
+        status = main(expand(sys.argv[1:]))
         sys.stdout.flush()
         sys.exit(status)
     except UserError as error:

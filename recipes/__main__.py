@@ -1,0 +1,89 @@
+"""Starts a program: ``python -m recipes mnist --help``.
+
+Everything that a program needs of its process is done here and nowhere else, so that
+importing a part of `recipes` changes nothing. ``python -m recipes.mnist`` works too,
+but starts two seconds later, and its libraries write to standard error.
+"""
+
+import contextlib
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+
+PROGRAMS = {
+    "mnist": "train on MNIST, read row by row",
+    "imdb": "train on film reviews",
+    "predict": "say which digit an image shows, or whether a review is good",
+    "resume": "resume an interrupted run",
+    "runs": "list all runs",
+}
+# Keras would import them, which takes more than a second.
+SLOW = ("sklearn", "matplotlib.pyplot")
+
+
+@contextlib.contextmanager
+def fast_and_quiet():
+    """Import libraries that write to standard error before they can be told not to.
+
+    Keras takes the packages `SLOW` for not installed: what it does with them, wrappers
+    for scikit-learn and galleries of images, is not used. What was written is shown if
+    the import fails; if it crashes in native code, Python's traceback of the crash.
+    """
+    import tempfile
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors become exceptions
+    hidden = [name for name in SLOW if name not in sys.modules]
+    restore = faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable
+    with (
+        open(os.dup(2), "wb", 0) as standard_error,
+        tempfile.TemporaryFile() as written,
+    ):
+        faulthandler.enable(standard_error)
+        os.dup2(written.fileno(), 2)
+        sys.modules.update(dict.fromkeys(hidden))
+        try:
+            yield
+        except BaseException:
+            written.seek(0)
+            standard_error.write(written.read())
+            raise
+        finally:
+            os.dup2(standard_error.fileno(), 2)
+            restore()
+            for name in hidden:
+                del sys.modules[name]
+
+
+def start(arguments):
+    """Call the program that the first argument names; return its exit status.
+
+    Until the program is imported, Ctrl-C ends the process at once and without a
+    traceback.
+    """
+    from recipes.run.command_line import Parser
+
+    parser = Parser(prog="python -m recipes", usage="%(prog)s PROGRAM [--help] …")
+    programs = parser.add_subparsers(metavar="PROGRAM", dest="program", required=True)
+    for name, summary in PROGRAMS.items():
+        programs.add_parser(name, help=summary)
+    name = parser.parse_args(arguments[:1]).program
+    with fast_and_quiet():
+        program = importlib.import_module(f"recipes.{name}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return program.main(arguments[1:])
+
+
+def main():
+    """Start the program of the command line, and exit with its status."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # where Ctrl-C is not ignored
+    from recipes.run.command_line import exit_with
+
+    exit_with(start)
+
+
+if __name__ == "__main__":
+    main()

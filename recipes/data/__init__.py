@@ -1,0 +1,1 @@
+"""The data: MNIST and IMDB, built-in samples, images of digits."""

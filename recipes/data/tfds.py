@@ -1,0 +1,151 @@
+"""Data sets from TensorFlow Datasets: a prepared copy, or a download.
+
+``python -m recipes.data.tfds mnist`` downloads and prepares one data set.
+"""
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import tensorflow_datasets as tfds
+
+from recipes.run.command_line import UserError
+
+PROBE_TIMEOUT = (
+    5  # seconds that a host may take to answer before we call it unreachable
+)
+DOWNLOAD_TIMEOUT = 1800  # seconds to download and prepare a data set
+SIZES = {
+    "mnist": {"train": 60_000, "test": 10_000},
+    "imdb_reviews": {"train": 25_000, "test": 25_000},
+}
+INPUTS = {"mnist": "image", "imdb_reviews": "text"}
+
+
+def load(name, needed):
+    """Return a data set's description, training and test split; None without network.
+
+    Args:
+        name: Name in TensorFlow Datasets.
+        needed: Raise an error where there is neither a prepared copy nor a network.
+
+    Raises:
+        UserError: The prepared copy is damaged, the download fails, or, if ``needed``,
+            there is no network.
+    """
+    builder = make_builder(name)
+    if not os.path.isdir(builder.data_path):
+        unreachable = first_unreachable(builder)
+        if unreachable is None:
+            download(name, builder)
+            builder = make_builder(name)  # which now finds the copy
+        elif needed:
+            raise UserError(
+                f"no prepared {name} in {builder.data_path}, and {unreachable}: "
+                "set TFDS_DATA_DIR to a folder that holds a prepared copy, or connect "
+                "to the network, or use the sample with --data sample"
+            )
+        else:
+            print(f"No prepared {name} in {builder.data_path}, and {unreachable}.")
+            return None
+    return read(name, builder)
+
+
+def make_builder(name):
+    """Return the builder for the folder in ``TFDS_DATA_DIR``, or for TFDS's default."""
+    folder = os.path.expanduser(os.environ.get("TFDS_DATA_DIR", "")) or None
+    try:
+        return tfds.builder(name, data_dir=folder)
+    except Exception as error:  # TFDS parses a prepared copy: anything can be raised
+        path = os.path.join(folder or "~/tensorflow_datasets", name)
+        raise UserError(damaged(name, path, error)) from error
+
+
+def read(name, builder):
+    """Return a prepared data set's description, training and test split."""
+    splits = {}
+    for split, size in SIZES[name].items():
+        try:
+            examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+            inputs, labels = examples[INPUTS[name]], examples["label"].astype("int32")
+        except Exception as error:  # a damaged file can raise almost anything
+            raise UserError(damaged(name, builder.data_path, error)) from error
+        if len(labels) != size:
+            error = f"{split} has {len(labels)} examples instead of {size}"
+            raise UserError(damaged(name, builder.data_path, error))
+        splits[split] = (inputs[..., 0] if name == "mnist" else inputs, labels)
+    description = (
+        f"{name} of TensorFlow Datasets, {builder.info.version}, in {builder.data_path}"
+    )
+    return description, splits["train"], splits["test"]
+
+
+def damaged(name, folder, error):
+    """Describe a damaged prepared copy in one line."""
+    operations = r"\{\{.*?\}\}|\[Op:.*"  # TensorFlow's names of them
+    message = re.sub(operations, "", str(error)).strip()
+    reason = message.splitlines()[0] if message else type(error).__name__
+    return (
+        f"the prepared {name} in {folder} is damaged ({reason[:200].strip()}): "
+        "delete that folder and run again, or use --data sample"
+    )
+
+
+def first_unreachable(builder):
+    """Return None if every host to download from answers, else which does not."""
+    urls = {url.split("/")[2]: url for url in builder.url_infos}
+    for host, url in urls.items():
+        if not is_reachable(url):
+            return f"{host} does not answer within {PROBE_TIMEOUT} seconds"
+    return None
+
+
+def is_reachable(url):
+    """Return whether a host answers within `PROBE_TIMEOUT`, name look-up included."""
+    answered = []
+
+    def ask():
+        request = urllib.request.Request(url, method="HEAD")
+        try:
+            urllib.request.urlopen(request, timeout=PROBE_TIMEOUT).close()
+        except urllib.error.HTTPError:
+            answered.append(True)  # if only with a refusal
+        except (OSError, http.client.HTTPException):  # the latter: it speaks no HTTP
+            return
+        else:
+            answered.append(True)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_TIMEOUT)
+    return bool(answered)
+
+
+def download(name, builder):
+    """Download and prepare a data set in a process that can be stopped."""
+    minutes = DOWNLOAD_TIMEOUT // 60
+    print(f"Downloading {name} to {builder.data_path} (at most {minutes} minutes) …")
+    command = [sys.executable, "-m", "recipes.data.tfds", name]
+    try:
+        finished = subprocess.run(
+            command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"downloading {name} took more than {minutes} minutes: try again, "
+            "or use --data sample"
+        ) from error
+    if finished.returncode:
+        reason = (finished.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(
+            f"downloading {name} failed ({reason[:300]}): try again, or --data sample"
+        )
+
+
+if __name__ == "__main__":
+    make_builder(sys.argv[1]).download_and_prepare()

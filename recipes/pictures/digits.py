@@ -1,0 +1,110 @@
+"""Pictures of an MNIST run: its errors, and its gates as it reads a digit."""
+
+import keras
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from custom_layers import trace_gates
+from recipes.pictures.figure import figure
+from recipes.pictures.gates import draw_panel, gate_panels
+
+RIGHT, WRONG = "#333333", "#b23a00"
+
+
+def draw_confusion(path, labels, predictions):
+    """Draw how often each digit was taken for each: only the errors are coloured."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, predictions), 1)
+    errors = counts * (1 - np.eye(10, dtype=int))
+    with figure(path, 7, 6) as drawn:
+        axes = drawn.subplots()
+        shown = axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()))
+        for row, column in np.ndindex(10, 10):
+            count = counts[row, column]
+            if row == column:
+                corner = (column - 0.5, row - 0.5)
+                axes.add_patch(Rectangle(corner, 1, 1, facecolor="#e8eef5"))
+            dark = errors[row, column] > 0.6 * errors.max()
+            colour = "white" if dark else "#222222" if count else "#cccccc"
+            style = {"ha": "center", "va": "center", "fontsize": 9}
+            axes.text(column, row, str(count), color=colour, **style)
+        axes.set(
+            xlabel="what the model thought",
+            ylabel="the digit",
+            xticks=range(10),
+            yticks=range(10),
+            title=f"{errors.sum():,} errors in {counts.sum():,} test digits",
+        )
+        drawn.colorbar(shown, ax=axes, label="errors", shrink=0.8)
+
+
+def draw_mistakes(path, images, labels, probabilities, columns=8, rows=3):
+    """Draw the digits to whose label the model gave least, with its answers."""
+    likelihoods = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    worst = np.argsort(likelihoods, kind="stable")[: columns * rows]
+    with figure(path, 9, 1.65 * rows + 0.5) as drawn:
+        wrong = int(np.sum(probabilities.argmax(axis=1) != labels))
+        drawn.suptitle(
+            "The worst-scored test digits: what the model thought, and what it gave "
+            "the truth. "
+            f"{wrong:,} of {len(labels):,} are wrong.",
+            fontsize=11,
+        )
+        grid = drawn.subplots(rows, columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.axis("off")
+        for axes, index in zip(grid[: len(worst)], worst, strict=True):
+            label, thought = labels[index], probabilities[index].argmax()
+            axes.imshow(images[index], cmap="gray_r", vmin=0, vmax=1)
+            title = f"a {thought}? {_percent(probabilities[index, thought])}\n"
+            title += f"is {label}: {_percent(likelihoods[index])}"
+            colour = RIGHT if thought == label else WRONG
+            axes.set_title(title, fontsize=9, color=colour)
+
+
+def _percent(probability):
+    if probability < 0.01:
+        return "<1%"
+    return f"{probability:.0%}" if probability <= 0.99 else ">99%"
+
+
+def draw_gates(path, model, images, labels, probabilities):
+    """Draw the class probabilities and the gates after each row of a digit.
+
+    The digit: among the first 200 test digits classified correctly, the one on which
+    the model settled latest.
+    """
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
+    first = trace_gates(layer, images[:200])
+    # (digits, rows, classes): the last layer, applied to h after each row.
+    by_row = keras.ops.convert_to_numpy(model.layers[-1](first["h"]))
+    is_winner = by_row.argmax(axis=2) == labels[:200, None]
+    settled = np.argmax(np.cumprod(is_winner[:, ::-1], axis=1)[:, ::-1], axis=1)
+    right = probabilities[:200].argmax(axis=1) == labels[:200]
+    index = int(np.argmax(np.where(right, settled, -1)))
+    traces = {name: values[index] for name, values in first.items()}
+    panels = gate_panels(traces)
+    with figure(path, 9, 4.8) as drawn:
+        widths = [1.7, 1.15, *[1.35 if len(panels) == 1 else 0.9] * len(panels)]
+        digit, classes, *rest = drawn.subplots(
+            1, len(widths), sharey=True, width_ratios=widths
+        )
+        digit.imshow(images[index], cmap="gray_r", vmin=0, vmax=1, aspect="auto")
+        digit.set(
+            title=f"a {labels[index]}, read downwards",
+            ylabel="row of the image, one step each",
+            xlabel="pixel",
+        )
+        shown = classes.imshow(
+            by_row[index], cmap="Blues", vmin=0, vmax=1, aspect="auto"
+        )
+        classes.set(title="class probabilities", xlabel="digit", xticks=range(10))
+        drawn.colorbar(shown, ax=classes, ticks=[0, 0.5, 1], aspect=40)
+        for axes, (title, names) in zip(rest, panels.items(), strict=True):
+            draw_panel(axes, layer, traces, names, upright=True)
+            axes.set_title(title)
+        drawn.suptitle(
+            "What the network thinks after each row (its last layer, applied to h), "
+            "and its gates",
+            fontsize=11,
+        )

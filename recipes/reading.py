@@ -1,0 +1,96 @@
+"""Reads a review word by word: what a model answers, and what its gates do."""
+
+import dataclasses
+import re
+import string
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from custom_layers import trace_gates
+
+LONGEST = 90  # words of the review that is read
+CANDIDATES = 6  # reviews among which it is chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """A review, read word by word.
+
+    Attributes:
+        index: Its number among the test reviews.
+        label: ``"good"`` or ``"bad"``.
+        words: Its n words.
+        probabilities: Those of a good review, ``(n + 1,)``: after no word, one, two, …
+    """
+
+    index: int
+    label: str
+    words: list
+    probabilities: np.ndarray
+
+
+def decode(review):
+    """Return a review, text or bytes, as text."""
+    return (
+        review.decode("utf-8", "replace") if isinstance(review, bytes) else str(review)
+    )
+
+
+def split_words(text):
+    """Cut a text at the tokenizer's words; other marks stay with a word."""
+    pieces, before = [], ""
+    for piece in re.split(r"[ \t\n\v\f\r]+", text.strip()):
+        if piece.strip(string.punctuation):
+            pieces.append(before + piece)
+            before = ""
+        elif pieces:
+            pieces[-1] += " " + piece
+        else:
+            before += piece + " "
+    return pieces
+
+
+def read_word_by_word(model, tokenizer, texts, labels, probabilities):
+    """Choose a review and predict after each of its words: return the `Reading`.
+
+    Chosen among the first `CANDIDATES` test reviews of 20 to `LONGEST` words that the
+    model gets right: the one on which the probability moved most. If there is none, the
+    first review's last words.
+    """
+    most = min(LONGEST, tokenizer.output_shape[1])
+    found = []
+    for index in np.flatnonzero((probabilities > 0.5) == labels):
+        words = split_words(decode(texts[index]))
+        if 20 <= len(words) <= most:
+            found.append((index, words))
+        if len(found) == CANDIDATES:
+            break
+    found = found or [(0, split_words(decode(texts[0]))[-most:])]
+    readings = []
+    for index, words in found:
+        begun = [" ".join(words[:count]) for count in range(len(words) + 1)]
+        said = np.asarray(model(tokenizer(tf.constant(begun)), training=False))[:, 0]
+        label = "good" if labels[index] else "bad"
+        readings.append(Reading(int(index), label, words, said))
+    return max(readings, key=lambda reading: np.ptp(reading.probabilities))
+
+
+def trace_words(model, tokenizer, words):
+    """Return the recurrent layer, and its traces on a review, ``(words, units)`` each.
+
+    Of a bidirectional layer it is the one that reads forwards.
+    """
+    numbers = np.asarray(tokenizer(tf.constant([" ".join(words)])))
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+    wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
+    layer = getattr(wrapper, "forward_layer", wrapper)
+    inputs, *_ = keras.tree.flatten(wrapper.input)  # the second, if any, is the mask
+    sequences = keras.Model(model.input, inputs)(numbers)
+    traces = trace_gates(layer, sequences)
+    count = int(np.sum(numbers != 0))  # the words come first, the padding after them
+    return layer, {
+        name: values.reshape(-1, values.shape[-1])[:count]
+        for name, values in traces.items()
+    }

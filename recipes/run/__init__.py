@@ -1,0 +1,1 @@
+"""One run of a program: its command line, its folder, its environment."""

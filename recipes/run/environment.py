@@ -1,0 +1,63 @@
+"""What a run computes on: backend, device, threads and versions."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+
+import keras
+import tensorflow as tf
+
+from recipes.run.command_line import UserError
+
+
+def check_backend():
+    """Raise UserError unless Keras uses TensorFlow, which reads the data."""
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UserError(
+            f"the backend of Keras must be tensorflow, got {backend}: "
+            "set KERAS_BACKEND=tensorflow"
+        )
+
+
+def set_up(seed):
+    """Seed everything, and let TensorFlow run small operations side by side.
+
+    Raises:
+        UserError: Keras uses another backend.
+    """
+    check_backend()
+    keras.utils.set_random_seed(seed)
+    if not tf.config.list_physical_devices("GPU"):
+        # TensorFlow keeps its threads once it has started.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+
+
+def device_name():
+    """Return the device that Keras computes on, with its name where it is known."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return f"GPU: {details.get('device_name', gpus[0].name)}"
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in file
+            if line.startswith("model name")
+        ]
+        name = names[0] if names else name
+    return f"CPU: {name}, {os.cpu_count()} cores"
+
+
+def versions():
+    """Return the versions that a result depends on."""
+    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    return {
+        "python": platform.python_version(),
+        "backend": keras.backend.backend(),
+        **{package: importlib.metadata.version(package) for package in packages},
+    }

@@ -1,0 +1,150 @@
+"""What both programs do around their training: choices, data, report, errors."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from custom_layers import kernel_report
+from recipes.run.command_line import UserError, parse
+from recipes.run.environment import device_name, set_up, versions
+from recipes.run.files import write_json
+from recipes.run.folder import Run
+
+INTERRUPTED = 130  # the exit status after Ctrl-C
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program that trains.
+
+    Attributes:
+        recipe: Its name, ``"mnist"`` or ``"imdb"``.
+        description: What ``--help`` says first.
+        presets: Dict from name to configuration; the first is the default.
+        load: Called with ``"auto"``, ``"full"`` or ``"sample"``; returns the `Dataset`.
+        train: Called with the `Run` and the `Dataset`; trains and tests a model, and
+            returns it and a dict of figures, ``test_accuracy`` and what `fit` returns
+            among them. When it knows its model, and before it trains, it calls `begin`.
+    """
+
+    recipe: str
+    description: str
+    presets: dict
+    load: Callable
+    train: Callable
+
+    @property
+    def config_class(self):
+        """The class of the presets."""
+        return type(next(iter(self.presets.values())))
+
+    def main(self, arguments):
+        """Train as the command line says; return the exit status."""
+        program = f"python -m recipes {self.recipe}"
+        config = parse(program, self.presets, self.description, arguments)
+        config.check()
+        return self.execute(Run(self.recipe, config))
+
+    def execute(self, run):
+        """Carry out a run, new or resumed; return the exit status.
+
+        After Ctrl-C it is `INTERRUPTED`.
+
+        Raises:
+            UserError: The disk is full, the folder cannot be written for another
+                reason, or there is too little memory.
+        """
+        try:
+            set_up(run.config.seed)
+            dataset = self.load(run.source)
+            if dataset.sample_warning:
+                print(dataset.sample_warning)
+            model, figures = self.train(run, dataset)
+            return write_metrics(run, dataset, model, figures)
+        except KeyboardInterrupt:
+            print_interrupted(run)
+            return INTERRUPTED
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise UserError(
+                "too little memory for these sizes: choose smaller ones"
+            ) from error
+        except OSError as error:
+            if run.folder is None or isinstance(error, BrokenPipeError):
+                raise
+            reason = error.strerror or error
+            raise UserError(
+                f"cannot write in {run.folder}: {reason}; when that is solved: "
+                f"{run.resume_command()}"
+            ) from error
+        finally:
+            if run.lock is not None:
+                run.lock.close()
+
+
+def begin(run, dataset, train, validation, model):
+    """Print device, data and model of a run, and create its folder."""
+    splits = {"train": train, "validate": validation, "test": dataset.test}
+    sizes = [f"{len(labels):,} {name}" for name, (_, labels) in splits.items()]
+    config = run.config
+    print(f"Device:  {device_name()}, backend {keras.backend.backend()}")
+    print(f"Data:    {dataset.description}")
+    print(f"         {', '.join(sizes)}")
+    print(
+        f"Cell:    {config.cell}, {config.units} units; "
+        f"{model.count_params():,} parameters"
+    )
+    print(f"Kernel:  {kernel(model)}", flush=True)
+    run.make_folder(dataset.source)
+
+
+def kernel(model):
+    """Return in one line which kernel the recurrent layers use here, and why."""
+    device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+    kernels = {layer[device] for layer in kernel_report(model).values()}
+    return ", ".join(sorted(kernels))
+
+
+def print_interrupted(run):
+    """Say what an interrupted run has left, and how to resume it."""
+    if run.folder is None:
+        print("\nInterrupted before training began.")
+        return
+    if run.folder.model.exists():
+        print(f"\nInterrupted. The best model so far: {run.folder.model}")
+    else:
+        print("\nInterrupted before the first validation.")
+    print(f"To resume: {run.resume_command()}")
+
+
+def write_metrics(run, dataset, model, figures):
+    """Write ``metrics.json``, print the result, and return the exit status."""
+    config = run.config
+    metrics = {
+        **figures,
+        "data": dataset.source,
+        "data_description": dataset.description,
+        "cell": config.cell,
+        "preset": config.preset,
+        "parameters": model.count_params(),
+        "recurrent_kernel": kernel(model),
+        "config": dataclasses.asdict(config),
+        "versions": versions(),
+        "device": device_name(),
+    }
+    write_json(run.folder.metrics, metrics)  # from here on the run is finished
+    run.folder.checkpoint.unlink(missing_ok=True)
+    accuracy = figures["test_accuracy"]
+    print(
+        f"Test accuracy: {accuracy:.4f}, after {figures['steps']:,} steps in "
+        f"{figures['fit_seconds']:.0f} s; "
+        f"validation {figures['validation_accuracy']:.4f}."
+    )
+    print(f"Run folder: {run.folder}")
+    if dataset.sample_warning:
+        print(dataset.sample_warning)
+    if accuracy < config.target:
+        print(f"The test accuracy {accuracy:.4f} is below the target {config.target}.")
+        return 1
+    return 0

@@ -1,0 +1,1 @@
+"""Training: batches, checkpoints, events for TensorBoard, the loop."""

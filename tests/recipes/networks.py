@@ -1,0 +1,51 @@
+"""Small networks with large random weights, and their answers to parts of inputs."""
+
+import numpy as np
+import tensorflow as tf
+
+from recipes import imdb, mnist
+
+
+def make_mnist(cell, rng):
+    """Return a network of the classic preset."""
+    model = mnist.make_classic(mnist.MnistConfig("classic", cell=cell, units=8))
+    recurrent = model.layers[-2]
+    recurrent.set_weights(
+        [rng.uniform(-1, 1, weight.shape) for weight in recurrent.get_weights()]
+    )
+    return model
+
+
+def answers_by_row(model, image):
+    """Return what the model says of the image's first row, its first two, …"""
+    recurrent, classify = model.layers[-2:]
+    h = recurrent(np.repeat(image[None], 28, axis=0), mask=np.tri(28, dtype=bool))
+    return np.asarray(classify(h))
+
+
+def make_imdb(preset, cell, rng, words=50):
+    """Return a network, and a tokenizer of the words ``w0`` to ``w39``."""
+    config = imdb.ImdbConfig(
+        preset, cell=cell, units=8, vocabulary=45, words=words, embedding=4
+    )
+    if preset == "classic":
+        model = imdb.make_classic(config)
+    else:
+        model = imdb.make_modern(config, 9)
+    model.set_weights(
+        [
+            weight if weight.dtype == "int64" else rng.uniform(-1, 1, weight.shape)
+            for weight in model.get_weights()
+        ]
+    )
+    known = " ".join(f"w{number}" for number in range(40)).encode()
+    return model, imdb.make_tokenizer([known], config.vocabulary, words)
+
+
+def answers_by_word(model, tokenizer, text):
+    """Return what the network says of no word, the first, the first two, …"""
+    (numbers,) = np.asarray(tokenizer(tf.constant([text])))
+    count = np.sum(numbers != 0)
+    begun = numbers * np.tri(count + 1, len(numbers), -1, dtype="int32")
+    begun[0, 0] = 1  # no word is an unknown one
+    return np.asarray(model(begun, training=False))[:, 0]

@@ -1,0 +1,151 @@
+"""Both programs, on their samples: what they print, leave behind, and reach."""
+
+import csv
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from recipes import imdb, mnist
+from recipes.run.folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAMS = {"mnist": mnist, "imdb": imdb}
+# The cell that is traced fastest, where a test does not name another.
+SMALL = {
+    "mnist": "--data sample --cell simple-rnn --epochs 1 --units 16",
+    "imdb": "--data sample --cell simple-rnn --steps 3 --epochs 1 --units 8 --words 50",
+}
+KEYS = {
+    "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell",
+    "preset", "parameters", "recurrent_kernel", "config", "versions", "device",
+}  # fmt: skip
+
+
+def train(recipe, parent, flags=""):
+    """Run a program in this process; return its status, metrics, and folder."""
+    arguments = f"{SMALL[recipe]} {flags}".split()
+    arguments += ["--runs", str(parent), "--name", "run"]
+    status = PROGRAMS[recipe].main(arguments)
+    folder = RunFolder(parent / recipe / "run")
+    return status, json.loads(folder.metrics.read_text()), folder
+
+
+def history(folder):
+    """Return the rows of a run's history."""
+    with open(folder.history) as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+@pytest.mark.parametrize("preset", ["classic", "modern"])
+def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
+    status, metrics, folder = train(recipe, tmp_path, f"--preset {preset}")
+    assert status == 0
+    assert metrics.keys() >= KEYS
+    is_the_article_s = recipe == "mnist" and preset == "classic"
+    assert ("test_accuracy_first_128" in metrics) == is_the_article_s
+    assert (metrics["data"], metrics["preset"]) == ("sample", preset)
+    assert {path.name for path in folder.path.iterdir()} == {
+        *("config.json", "history.csv", "metrics.json", "model.keras"),
+    }
+    rows = history(folder)
+    assert list(rows[0])[:2] == ["validation", "step"]
+    numbers = [int(row["validation"]) for row in rows]
+    assert numbers == list(range(1, len(rows) + 1))
+    assert int(rows[-1]["step"]) == metrics["steps"]
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert best == metrics["validation_accuracy"]
+
+    printed = capsys.readouterr().out
+    first = printed[: printed.index("Kernel:")]
+    assert "WARNING: this is" in first
+    for words in ("backend tensorflow", "train", "validate", "test", "parameters"):
+        assert words in first
+    assert printed.rstrip().endswith("do not compare with the real data's.")
+
+
+def test_a_validation_is_no_epoch(tmp_path):
+    """Five of the 11 steps of an epoch lie between two validations."""
+    flags = "--batch 128 --save-every 5 --epochs 1"
+    _, metrics, folder = train("mnist", tmp_path, flags)
+    assert metrics["steps"] == 11
+    numbers = [(row["validation"], row["step"]) for row in history(folder)]
+    assert numbers == [("1", "5"), ("2", "10"), ("3", "11")]
+
+
+LOAD = """
+import sys, json, keras, numpy as np, tensorflow as tf, custom_layers
+for path, x in json.load(sys.stdin):
+    model = keras.saving.load_model(path)
+    print(json.dumps(np.asarray(model.predict(tf.constant(x), verbose=0)).tolist()))
+"""
+
+
+def test_saved_models_predict_in_another_process(tmp_path, rng):
+    """IMDB's take any text: empty, without a known word, of very many words."""
+    _, metrics, digits = train("mnist", tmp_path, "--cell peephole")
+    assert metrics["cell"] == "peephole"
+    images = rng.uniform(size=(3, 28, 28)).astype("float32")
+    asked = [(str(digits.model), images.tolist())]
+    texts = ["", "zzz qqq", "the plot was superb .", "what a film " * 1000, "\n"]
+    for preset in ("classic", "modern"):
+        _, _, reviews = train("imdb", tmp_path / preset, f"--preset {preset}")
+        asked.append((str(reviews.model), texts))
+    result = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        cwd=ROOT,
+        input=json.dumps(asked),
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    of_images, *of_texts = map(json.loads, result.stdout.splitlines())
+    here = keras.saving.load_model(digits.model).predict(images, verbose=0)
+    np.testing.assert_allclose(of_images, here, atol=1e-6)
+    for probabilities in map(np.array, of_texts):
+        assert probabilities.shape == (5, 1)
+        assert np.all((probabilities > 0) & (probabilities < 1))
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+def test_same_seed_same_figures(recipe, tmp_path):
+    figures = []
+    for number, seed in enumerate((5, 5, 6)):
+        parent = tmp_path / str(number)
+        _, metrics, folder = train(recipe, parent, f"--seed {seed}")
+        losses = [row["loss"] for row in history(folder)]
+        figures.append(
+            (losses, metrics["test_accuracy"], metrics["validation_accuracy"])
+        )
+    assert figures[0] == figures[1] != figures[2]
+
+
+@pytest.mark.parametrize("limit", ["--steps 5", "--epochs 1 --batch 264"])
+def test_minibatch_report_names_the_step(limit, tmp_path, capsys):
+    """Every ``save_every`` steps, and not after the shorter last interval."""
+    flags = f"--preset classic --save-every 2 {limit}"
+    _, metrics, _ = train("mnist", tmp_path, flags)
+    assert metrics["steps"] == 5
+    assert re.findall(r"Iter (\d+):", capsys.readouterr().out) == ["2", "4"]
+
+
+def test_below_the_target_the_status_is_1(tmp_path, capsys):
+    status, metrics, _ = train("mnist", tmp_path, "--target 0.999 --steps 2")
+    assert status == 1
+    assert metrics["test_accuracy"] < 0.999
+    assert "below the target 0.999" in capsys.readouterr().out
+
+
+def test_mnist_sample_is_learnt(tmp_path):
+    flags = "--cell lstm --epochs 20 --batch 32 --units 32"
+    _, metrics, _ = train("mnist", tmp_path, flags)
+    assert metrics["validation_accuracy"] > 0.9  # 0.975 to 1.0 with the seeds 1 to 9
