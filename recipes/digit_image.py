@@ -1,62 +1,342 @@
 """Makes any picture of one digit look as MNIST's do."""
 
+import dataclasses
+import os
+import stat
+import warnings
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.measure import regionprops
 
 from recipes.command_line import UserError
 
+PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
+SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
+CONTRAST = 0.004  # of white: a level of 8 bits
+EDGE_CONTRAST = 0.1  # the same, for what leaves the picture: a shadow does too
 
 
 def read_digit(path):
-    """Return the digit in an image file as MNIST has it: ``(28, 28)``, light on dark, from 0 to 1.
+    """Return the digit in an image file as MNIST has it.
 
-    As MNIST was made: the digit is cut out, its longer side scaled to 20 pixels, and its centre of mass
-    put into the middle of 28×28. What differs from the level of the image's edge is ink, so dark on light
-    and light on dark are alike.
+    As MNIST was made: the digit is cut out, its longer side scaled to 20 pixels, and
+    its centre of mass put into the middle of 28×28. Dark on light and light on dark
+    are alike. A frame, shadows, specks and noise of the paper do not count as ink.
 
     Args:
-        path: A file in any format that Pillow reads, of any size; it may be transparent.
+        path: A file in any format that Pillow reads, with at most
+            ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (89 million); it may be transparent.
+
+    Returns:
+        Array ``(28, 28)`` of float32 from 0, the paper, to 1, the ink.
 
     Raises:
-        UserError: There is no such file, it is no image, or the image is blank.
+        UserError: There is no such file, it is no image, has too many pixels, is
+            animated, or shows no digit.
+    """
+    ink = find_ink(read_grey(path))
+    if ink is None:
+        raise UserError(f"the image {path} is blank: it must show one digit")
+    return place(ink)
+
+
+def read_grey(path):
+    """Return an image file as grey values, float32, of at most `PIXELS` pixels.
+
+    Little more memory is used than the decoded picture needs, and for a JPEG less.
+
+    Raises:
+        UserError: The file cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            grey = _grey(ImageOps.exif_transpose(image))
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe could wait for ever
+            raise UserError(f"cannot read the image {path}: it is no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of small faults that Pillow mends
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _shrunk(image, path)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"the image {path} is too large: at most {Image.MAX_IMAGE_PIXELS} pixels "
+            f"are allowed ({str(error).partition(',')[0]})"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"cannot read the image {path}: it is in no format that Pillow knows, "
+            "such as PNG or JPEG"
+        ) from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        reason = reason or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from error
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = np.abs(grey - np.median(edge))
-    if ink.max() < 0.1:
-        raise UserError(f"the image {path} is blank: it must show one digit")
-    ink = ink / ink.max()
-    ink[ink < FAINTEST] = 0
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    return place(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
-def _grey(image):
-    """Return an image as an array ``(height, width)`` from 0 to 1."""
-    if image.mode.startswith(("I", "F")):  # 16 bits or more: Pillow would cut them off
-        values = np.asarray(image, "float64")
-        if 0 <= values.min() and 255 < values.max() <= 65535:
-            return values / 65535
-        return (values - values.min()) / (np.ptp(values) or 1)
-    values = np.asarray(image.convert("RGBA"), "float64") / 255
-    grey, opacity = values[..., :3] @ (0.299, 0.587, 0.114), values[..., 3]
+def _shrunk(image, path):
+    """Decode an open image, strip by strip; return its grey values, upright."""
+    # A phone's JPEG may have a preview, and a PSD its layers, as further frames.
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
+        raise UserError(
+            f"the image {path} has {image.n_frames} frames or pages: it must have one"
+        )
+    factor = max(1.0, np.sqrt(image.width * image.height / PIXELS))
+    image.draft("L", [max(1, int(side / factor)) for side in image.size])
+    image.load()
+    factor = max(1, int(np.ceil(np.sqrt(image.width * image.height / PIXELS))))
+    deep = image.mode.startswith(("I", "F"))  # 16 bits or more
+    if deep:
+        low, high = image.getextrema()
+        if 0 <= low and 255 < high <= 65535:
+            low, high = 0, 65535
+    transparent = image.has_transparency_data
+    rows, strips = factor * max(1, PIXELS // (image.width * factor)), []
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        if deep:
+            values = np.asarray(strip, "float64")
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"the image {path} has pixels of inf or NaN: they must be finite"
+                )
+            values = (values - low) / ((high - low) or 1)
+            strip = Image.fromarray(values.astype("float32"))
+        else:
+            strip = strip.convert("RGBA" if transparent else "L")
+        strips.append(np.asarray(strip.reduce(factor), "float32"))
+    values = np.concatenate(strips)
+    if not deep:
+        values /= 255
+    if values.ndim == 3:
+        values = _on_paper(values)
+    small = Image.fromarray(values)
+    orientation = ExifTags.Base.Orientation
+    small.getexif()[orientation] = image.getexif().get(orientation, 1)
+    return np.asarray(ImageOps.exif_transpose(small))
+
+
+def _on_paper(values):
+    """Return the grey values of RGBA on a paper that differs from the ink."""
+    grey, opacity = values[..., :3] @ np.float32((0.299, 0.587, 0.114)), values[..., 3]
     ink = np.sum(grey * opacity) / (np.sum(opacity) or 1)
-    paper = (
-        1.0 if ink < 0.5 else 0.0
-    )  # what shows through where the image is transparent
+    paper = 1 if ink < 0.5 else 0
     return grey * opacity + paper * (1 - opacity)
 
 
+def find_ink(grey):
+    """Return the digit of a picture, cut out: ink from 0 to 1; None if there is none.
+
+    Args:
+        grey: Array ``(height, width)`` of float32 from 0, black, to 1, white.
+    """
+    grey = _without_frame(grey)
+    digit = _best_digit(grey)
+    if digit is None:
+        return None
+    sheet = _sheet(digit.mask)
+    if sheet is not None:
+        inner = find_ink(grey[sheet])
+        if inner is not None:
+            return inner
+    return digit.cut_out()
+
+
+def _blurred(grey):
+    """Take out the noise of a large picture; one of MNIST's size stays as it is."""
+    return ndimage.gaussian_filter(grey, _extent(grey) / 400)
+
+
+def _extent(grey):
+    """Return the side of a square of a picture's area: it serves wide pictures too."""
+    return float(np.sqrt(grey.size))
+
+
+def _without_frame(grey):
+    """Cut off strips along the sides that are unlike the paper inside, as scans have.
+
+    A strip is followed by a line of bare paper. The bar of a 7 that fills its
+    picture is not: its stem goes on.
+    """
+    blurred = _blurred(grey)
+    cuts = []
+    for turn in range(4):  # top, right, bottom, left
+        side = np.rot90(blurred, turn)
+        height, width = side.shape
+        side = side[:, int(0.15 * width) : width - int(0.15 * width)]
+        paper, strip = np.median(side, axis=0), np.median(side[0])
+        share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
+        bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= 0.02)
+        framed = share[0] > 0.9 and len(bare)
+        cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+    top, right, bottom, left = cuts
+    return grey[top : len(grey) - bottom, left : grey.shape[1] - right]
+
+
+def _best_digit(grey):
+    """Return what looks most like a digit, or None."""
+    blurred = _blurred(grey)
+    edge = np.concatenate([blurred[0], blurred[-1], blurred[:, 0], blurred[:, -1]])
+    paper = np.median(edge)
+    contrast = np.abs(blurred - paper).max()
+    if contrast < CONTRAST:
+        return None
+    if np.mean(np.abs(edge - paper) < 0.1 * contrast) > 0.5:  # even paper
+        return _find(np.abs(grey - paper), np.abs(blurred - paper))
+    # Paper in uneven light is what is left when all that is thinner is filled up.
+    window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
+    paper = np.maximum(ndimage.grey_closing(blurred, window, mode="nearest"), 1e-3)
+    level = np.median(blurred / paper)
+    dark = _find(level - grey / paper, level - blurred / paper)
+    paper = ndimage.grey_opening(blurred, window, mode="nearest")
+    level = np.median(blurred - paper)
+    light = _find(grey - paper - level, blurred - paper - level)
+    if dark is None or light is None:
+        return dark or light
+    # What lies within a digit, in its loops and bays, is paper.
+    if dark.surrounds(light):
+        return dark
+    if light.surrounds(dark):
+        return light
+    return max(dark, light, key=lambda digit: digit.score)
+
+
+def _find(ink, blurred):
+    """Return the part of the ink that looks most like a digit, or None."""
+    blurred = np.maximum(blurred, 0)
+    noise = np.median(np.abs(blurred - np.median(blurred)))
+    values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
+    digits = []
+    for _ in range(3):  # the strongest may be a frame or a blot: try fainter ink too
+        if len(values) < 2 or np.ptp(values) < CONTRAST:
+            break
+        threshold = threshold_otsu(values)
+        digits += _digits(ink, blurred, threshold)
+        values = values[values < threshold]
+    return max(digits, key=lambda digit: digit.score, default=None)
+
+
+def _digits(ink, blurred, threshold):
+    """Yield the digit with the longest line among the connected parts of the ink."""
+    labels, _ = ndimage.label(blurred > threshold, np.ones((3, 3)))
+    extent = _extent(ink)
+    regions = regionprops(labels, intensity_image=blurred)
+    best = None
+    for region in regions:
+        if max(region.image.shape) < SMALLEST * extent:
+            continue
+        depth = ndimage.distance_transform_edt(np.pad(region.image, 1))
+        stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
+        strength = region.intensity_mean
+        score = region.area / stroke * strength
+        top, left, bottom, right = region.bbox
+        if min(top, left) == 0 or bottom == labels.shape[0] or right == labels.shape[1]:
+            if strength < EDGE_CONTRAST:
+                continue
+            score *= 0.3
+        if best is None or score > best[0]:
+            best = score, region, stroke
+    if best is not None:
+        score, main, stroke = best
+        parts = [part.label for part in regions if _belongs(part, main)]
+        mask = np.isin(labels, parts)
+        yield Digit(ink, blurred, mask, threshold, stroke, score)
+
+
+def _belongs(part, main):
+    """Say whether a part is the digit or, as the bar of a 5 may be, near and large."""
+    top, left, bottom, right = main.bbox
+    margin = 0.25 * max(main.image.shape)
+    row, column = part.centroid
+    return part.area >= 0.04 * main.area and (
+        top - margin <= row < bottom + margin
+        and left - margin / 2 <= column < right + margin / 2
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Digit:
+    """A part of a picture that may be the digit.
+
+    Attributes:
+        ink: The picture's ink, from 0; ``blurred``: the same without its noise.
+        mask: Where the digit's ink is above ``threshold``.
+        stroke: Width of the pen, in pixels.
+        score: Length of the line times strength of its ink.
+    """
+
+    ink: np.ndarray
+    blurred: np.ndarray
+    mask: np.ndarray
+    threshold: float
+    stroke: float
+    score: float
+
+    def box(self):
+        """Return the slices of rows and columns that hold the digit."""
+        return _box(self.mask)
+
+    def surrounds(self, other):
+        """Say whether the other lies within this one's box."""
+        return all(
+            mine.start <= its.start and its.stop <= mine.stop
+            for mine, its in zip(self.box(), other.box(), strict=True)
+        )
+
+    def cut_out(self):
+        """Return the digit's ink, from 0 to 1, cut out at its edges."""
+        strength = np.quantile(self.blurred[self.mask], 0.9)
+        near = ndimage.binary_dilation(
+            self.mask, iterations=max(1, round(_extent(self.ink) / 100))
+        )
+        noise = 0 if near.all() else np.quantile(self.blurred[~near], 0.95)
+        # The strokes' soft edges and faint ends, but not a shadow that they touch.
+        faintest = max(FAINTEST * strength, noise)
+        for lowest in np.linspace(min(faintest, self.threshold), self.threshold, 5):
+            whole = ndimage.binary_propagation(self.mask, mask=self.blurred >= lowest)
+            if not _at_edge(whole) or _at_edge(self.mask):
+                break
+        black = self.ink[self.mask].max()
+        if _extent(self.ink) >= 100:  # large enough to have noise
+            black = np.quantile(self.ink[self.mask], 0.95)
+        ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
+        ink[ink < FAINTEST] = 0
+        rows, columns = _box(ink > 0)
+        return ink[rows, columns]
+
+
+def _box(mask):
+    """Return the slices of rows and columns that hold a mask."""
+    return ndimage.find_objects(mask.view("uint8"))[0]
+
+
+def _at_edge(mask):
+    """Say whether a mask touches an edge of its picture."""
+    return mask[[0, -1]].any() or mask[:, [0, -1]].any()
+
+
+def _sheet(mask):
+    """Return the slices inside a mask that looks like a sheet of paper, or None."""
+    region = regionprops(ndimage.binary_fill_holes(mask).astype("uint8"))[0]
+    if region.area < 0.88 * region.area_bbox or min(region.image.shape) < 20:
+        return None
+    top, left, bottom, right = region.bbox
+    rows, columns = (bottom - top) // 20, (right - left) // 20
+    return (
+        slice(top + rows, bottom - rows),
+        slice(left + columns, right - columns),
+    )
+
+
 def place(ink):
-    """Scale a cut-out digit to 20 pixels and put it into 28×28 by its centre of mass."""
+    """Scale a cut-out digit to 20 pixels, put it into 28×28 by its centre of mass."""
     scale = 20 / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     image = Image.fromarray(np.uint8(np.round(255 * ink)))
@@ -81,5 +361,5 @@ def place(ink):
 
 
 def _centre(weights):
-    """Return the centre of mass of a row of pixels; the first pixel reaches from 0 to 1."""
+    """Return the centre of mass of a row of pixels; the first reaches from 0 to 1."""
     return float(np.sum((np.arange(len(weights)) + 0.5) * weights) / np.sum(weights))
