@@ -16,7 +16,7 @@ from recipes.command_line import UserError
 PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
-CONTRAST = 0.004  # of white: a level of 8 bits
+CONTRAST = 0.002  # of white: half a level of 8 bits
 EDGE_CONTRAST = 0.1  # the same, for what leaves the picture: a shadow does too
 
 
@@ -188,7 +188,8 @@ def _best_digit(grey):
     contrast = np.abs(blurred - paper).max()
     if contrast < CONTRAST:
         return None
-    if np.mean(np.abs(edge - paper) < 0.1 * contrast) > 0.5:  # even paper
+    edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 100)
+    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.6:  # even paper
         return _find(np.abs(grey - paper), np.abs(blurred - paper))
     # Paper in uneven light is what is left when all that is thinner is filled up.
     window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
@@ -200,12 +201,11 @@ def _best_digit(grey):
     light = _find(grey - paper - level, blurred - paper - level)
     if dark is None or light is None:
         return dark or light
+    better, worse = sorted([dark, light], key=lambda digit: -digit.score)
     # What lies within a digit, in its loops and bays, is paper.
-    if dark.surrounds(light):
-        return dark
-    if light.surrounds(dark):
-        return light
-    return max(dark, light, key=lambda digit: digit.score)
+    if worse.surrounds(better) and worse.score > 0.5 * better.score:
+        return worse
+    return better
 
 
 def _find(ink, blurred):
@@ -215,7 +215,7 @@ def _find(ink, blurred):
     values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
     digits = []
     for _ in range(3):  # the strongest may be a frame or a blot: try fainter ink too
-        if len(values) < 2 or np.ptp(values) < CONTRAST:
+        if len(values) < 2 or np.ptp(values) == 0:
             break
         threshold = threshold_otsu(values)
         digits += _digits(ink, blurred, threshold)
@@ -227,20 +227,25 @@ def _digits(ink, blurred, threshold):
     """Yield the digit with the longest line among the connected parts of the ink."""
     labels, _ = ndimage.label(blurred > threshold, np.ones((3, 3)))
     extent = _extent(ink)
-    regions = regionprops(labels, intensity_image=blurred)
+    reach = 2 * max(1, round(extent / 100)) + 1
+    steps = ndimage.maximum_filter(blurred, reach) - ndimage.minimum_filter(
+        blurred, reach
+    )
+    regions = regionprops(labels, intensity_image=steps)
     best = None
     for region in regions:
         if max(region.image.shape) < SMALLEST * extent:
             continue
         depth = ndimage.distance_transform_edt(np.pad(region.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
-        strength = region.intensity_mean
-        score = region.area / stroke * strength
+        rim = region.image & (depth[1:-1, 1:-1] <= 1)
+        step = np.quantile(region.image_intensity[rim], 0.2)
+        score = region.area / stroke * step**2
         top, left, bottom, right = region.bbox
         if min(top, left) == 0 or bottom == labels.shape[0] or right == labels.shape[1]:
-            if strength < EDGE_CONTRAST:
+            if step < EDGE_CONTRAST:
                 continue
-            score *= 0.3
+            score *= 0.1
         if best is None or score > best[0]:
             best = score, region, stroke
     if best is not None:
