@@ -166,16 +166,19 @@ def _without_frame(grey):
     picture is not: its stem goes on.
     """
     blurred = _blurred(grey)
-    cuts = []
+    strict, loose = [], []
     for turn in range(4):  # top, right, bottom, left
         side = np.rot90(blurred, turn)
         height, width = side.shape
         side = side[:, int(0.15 * width) : width - int(0.15 * width)]
         paper, strip = np.median(side, axis=0), np.median(side[0])
         share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
-        bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= 0.02)
-        framed = share[0] > 0.9 and len(bare)
-        cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+        for cuts, most in (strict, 0.02), (loose, 0.3):
+            bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= most)
+            framed = share[0] > 0.9 and len(bare)
+            cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+    # Where two sides are framed, the digit may touch the strip of another.
+    cuts = loose if np.count_nonzero(strict) > 1 else strict
     top, right, bottom, left = cuts
     return grey[top : len(grey) - bottom, left : grey.shape[1] - right]
 
@@ -188,17 +191,16 @@ def _best_digit(grey):
     contrast = np.abs(blurred - paper).max()
     if contrast < CONTRAST:
         return None
-    edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 100)
-    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.6:  # even paper
+    edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 200)
+    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:  # even paper
         return _find(np.abs(grey - paper), np.abs(blurred - paper))
-    # Paper in uneven light is what is left when all that is thinner is filled up.
-    window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
-    paper = np.maximum(ndimage.grey_closing(blurred, window, mode="nearest"), 1e-3)
-    level = np.median(blurred / paper)
-    dark = _find(level - grey / paper, level - blurred / paper)
-    paper = ndimage.grey_opening(blurred, window, mode="nearest")
-    level = np.median(blurred - paper)
-    light = _find(grey - paper - level, blurred - paper - level)
+    darkest, lightest = _paper(blurred)
+    level = np.median(blurred / lightest)
+    dark = _find(level - grey / lightest, level - blurred / lightest)
+    level = np.median((blurred - darkest) / lightest)
+    light = _find(
+        (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
+    )
     if dark is None or light is None:
         return dark or light
     better, worse = sorted([dark, light], key=lambda digit: -digit.score)
@@ -206,6 +208,24 @@ def _best_digit(grey):
     if worse.surrounds(better) and worse.score > 0.5 * better.score:
         return worse
     return better
+
+
+def _paper(grey):
+    """Return dark paper, without light ink, and light paper, without dark ink.
+
+    Ink is what is thinner than a window. Light that grows towards an edge goes on
+    beyond it, else the edge itself would be thin.
+    """
+    window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
+    margin = [
+        min(width, side - 1) for width, side in zip(window, grey.shape, strict=True)
+    ]
+    wide = np.pad(grey, [(m, m) for m in margin], "reflect", reflect_type="odd")
+    inside = tuple(
+        slice(m, m + side) for m, side in zip(margin, grey.shape, strict=True)
+    )
+    dark = ndimage.grey_opening(wide, window)[inside]
+    return dark, np.maximum(ndimage.grey_closing(wide, window)[inside], 0.02)
 
 
 def _find(ink, blurred):
