@@ -17,7 +17,6 @@ PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
 CONTRAST = 0.002  # of white: half a level of 8 bits
-EDGE_CONTRAST = 0.1  # the same, for what leaves the picture: a shadow does too
 
 
 def read_digit(path):
@@ -192,8 +191,12 @@ def _best_digit(grey):
     if contrast < CONTRAST:
         return None
     edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 200)
-    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:  # even paper
-        return _find(np.abs(grey - paper), np.abs(blurred - paper))
+    even = None
+    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:
+        even = _find(np.abs(grey - paper), np.abs(blurred - paper), even=True)
+        if even is not None and not even.at_edge():
+            return even
+    # What reaches the edge may be a digit that fills its picture, or a shadow.
     darkest, lightest = _paper(blurred)
     level = np.median(blurred / lightest)
     dark = _find(level - grey / lightest, level - blurred / lightest)
@@ -201,11 +204,19 @@ def _best_digit(grey):
     light = _find(
         (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
     )
-    if dark is None or light is None:
-        return dark or light
-    better, worse = sorted([dark, light], key=lambda digit: -digit.score)
-    # What lies within a digit, in its loops and bays, is paper.
-    if worse.surrounds(better) and worse.score > 0.5 * better.score:
+    uneven = _better(dark, light, Digit.rank)
+    return _better(even, uneven, lambda digit: digit.score)
+
+
+def _better(one, other, value):
+    """Return the digit of greater value, of two that may be None.
+
+    What lies within a digit, in its loops and bays, is paper.
+    """
+    if one is None or other is None:
+        return one or other
+    better, worse = sorted([one, other], key=value, reverse=True)
+    if worse.surrounds(better) and value(worse) > 0.5 * value(better):
         return worse
     return better
 
@@ -228,7 +239,7 @@ def _paper(grey):
     return dark, np.maximum(ndimage.grey_closing(wide, window)[inside], 0.02)
 
 
-def _find(ink, blurred):
+def _find(ink, blurred, even=False):
     """Return the part of the ink that looks most like a digit, or None."""
     blurred = np.maximum(blurred, 0)
     noise = np.median(np.abs(blurred - np.median(blurred)))
@@ -238,41 +249,39 @@ def _find(ink, blurred):
         if len(values) < 2 or np.ptp(values) == 0:
             break
         threshold = threshold_otsu(values)
-        digits += _digits(ink, blurred, threshold)
+        digits += _digits(ink, blurred, threshold, even)
         values = values[values < threshold]
-    return max(digits, key=lambda digit: digit.score, default=None)
+    return max(digits, key=Digit.rank, default=None)
 
 
-def _digits(ink, blurred, threshold):
-    """Yield the digit with the longest line among the connected parts of the ink."""
-    labels, _ = ndimage.label(blurred > threshold, np.ones((3, 3)))
-    extent = _extent(ink)
-    reach = 2 * max(1, round(extent / 100)) + 1
-    steps = ndimage.maximum_filter(blurred, reach) - ndimage.minimum_filter(
-        blurred, reach
+def _digits(ink, blurred, threshold, even):
+    """Yield what may be the digit among the connected parts of the ink."""
+    inked = blurred > threshold
+    labels, _ = ndimage.label(inked, np.ones((3, 3)))
+    rim = inked & ~ndimage.binary_erosion(inked, border_value=1)
+    near = 2 * max(1, round(_extent(ink) / 100)) + 1
+    steps = ndimage.maximum_filter(blurred, near) - ndimage.minimum_filter(
+        blurred, near
     )
-    regions = regionprops(labels, intensity_image=steps)
-    best = None
+    regions = regionprops(labels)
     for region in regions:
-        if max(region.image.shape) < SMALLEST * extent:
+        if max(region.image.shape) < SMALLEST * _extent(ink):
             continue
+        edge = region.image & rim[region.slice]
+        if not edge.any():
+            continue
+        step = np.quantile(steps[region.slice][edge], 0.2)
         depth = ndimage.distance_transform_edt(np.pad(region.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
-        rim = region.image & (depth[1:-1, 1:-1] <= 1)
-        step = np.quantile(region.image_intensity[rim], 0.2)
-        score = region.area / stroke * step**2
-        top, left, bottom, right = region.bbox
-        if min(top, left) == 0 or bottom == labels.shape[0] or right == labels.shape[1]:
-            if step < EDGE_CONTRAST:
-                continue
-            score *= 0.1
-        if best is None or score > best[0]:
-            best = score, region, stroke
-    if best is not None:
-        score, main, stroke = best
-        parts = [part.label for part in regions if _belongs(part, main)]
-        mask = np.isin(labels, parts)
-        yield Digit(ink, blurred, mask, threshold, stroke, score)
+        parts = [part.label for part in regions if _belongs(part, region)]
+        yield Digit(
+            ink,
+            blurred,
+            np.isin(labels, parts),
+            threshold,
+            region.area / stroke * step**2,
+            None if even else stroke / 2,
+        )
 
 
 def _belongs(part, main):
@@ -293,20 +302,29 @@ class Digit:
     Attributes:
         ink: The picture's ink, from 0; ``blurred``: the same without its noise.
         mask: Where the digit's ink is above ``threshold``.
-        stroke: Width of the pen, in pixels.
-        score: Length of the line times strength of its ink.
+        score: Length of the line, times the squared height of the step at its rim.
+        reach: How far fainter ink around the mask may be the digit's, in pixels; None:
+            as far as it goes.
     """
 
     ink: np.ndarray
     blurred: np.ndarray
     mask: np.ndarray
     threshold: float
-    stroke: float
     score: float
+    reach: float | None
 
     def box(self):
         """Return the slices of rows and columns that hold the digit."""
         return _box(self.mask)
+
+    def at_edge(self):
+        """Say whether it reaches an edge of the picture, as a frame or shadow does."""
+        return _at_edge(self.mask)
+
+    def rank(self):
+        """Return the score, but less for what reaches the edge."""
+        return self.score * (0.1 if self.at_edge() else 1)
 
     def surrounds(self, other):
         """Say whether the other lies within this one's box."""
@@ -324,9 +342,14 @@ class Digit:
         noise = 0 if near.all() else np.quantile(self.blurred[~near], 0.95)
         # The strokes' soft edges and faint ends, but not a shadow that they touch.
         faintest = max(FAINTEST * strength, noise)
+        allowed = np.ones_like(self.mask)
+        if self.reach is not None:
+            allowed = ndimage.distance_transform_edt(~self.mask) <= self.reach + 1
         for lowest in np.linspace(min(faintest, self.threshold), self.threshold, 5):
-            whole = ndimage.binary_propagation(self.mask, mask=self.blurred >= lowest)
-            if not _at_edge(whole) or _at_edge(self.mask):
+            whole = ndimage.binary_propagation(
+                self.mask, mask=allowed & (self.blurred >= lowest)
+            )
+            if not _at_edge(whole) or self.at_edge():
                 break
         black = self.ink[self.mask].max()
         if _extent(self.ink) >= 100:  # large enough to have noise
