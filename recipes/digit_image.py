@@ -245,43 +245,51 @@ def _find(ink, blurred, even=False):
     noise = np.median(np.abs(blurred - np.median(blurred)))
     values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
     digits = []
-    for _ in range(3):  # the strongest may be a frame or a blot: try fainter ink too
+    # The strongest ink may be a frame or a blot, the faintest a shadow: try all.
+    for _ in range(3):
         if len(values) < 2 or np.ptp(values) == 0:
             break
         threshold = threshold_otsu(values)
-        digits += _digits(ink, blurred, threshold, even)
+        digits.append(_longest(ink, blurred, threshold, even))
+        if len(digits) == 1 and not even:
+            strong = values[values > threshold]
+            if len(strong) > 1 and np.ptp(strong) > 0:
+                digits.append(_longest(ink, blurred, threshold_otsu(strong), even))
         values = values[values < threshold]
-    return max(digits, key=Digit.rank, default=None)
+    return max(filter(None, digits), key=Digit.rank, default=None)
 
 
-def _digits(ink, blurred, threshold, even):
-    """Yield what may be the digit among the connected parts of the ink."""
+def _longest(ink, blurred, threshold, even):
+    """Return the connected part of the ink that looks most like a digit, or None."""
     inked = blurred > threshold
     labels, _ = ndimage.label(inked, np.ones((3, 3)))
     rim = inked & ~ndimage.binary_erosion(inked, border_value=1)
     near = 2 * max(1, round(_extent(ink) / 100)) + 1
-    steps = ndimage.maximum_filter(blurred, near) - ndimage.minimum_filter(
-        blurred, near
-    )
-    regions = regionprops(labels)
-    for region in regions:
-        if max(region.image.shape) < SMALLEST * _extent(ink):
+    steps = ndimage.maximum_filter(blurred, near)
+    steps -= ndimage.minimum_filter(blurred, near)
+    parts = regionprops(labels)
+    best = None
+    for part in parts:
+        edge = part.image & rim[part.slice]
+        if max(part.image.shape) < SMALLEST * _extent(ink) or not edge.any():
             continue
-        edge = region.image & rim[region.slice]
-        if not edge.any():
-            continue
-        step = np.quantile(steps[region.slice][edge], 0.2)
-        depth = ndimage.distance_transform_edt(np.pad(region.image, 1))
+        step = np.quantile(steps[part.slice][edge], 0.2)
+        depth = ndimage.distance_transform_edt(np.pad(part.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
-        parts = [part.label for part in regions if _belongs(part, region)]
-        yield Digit(
-            ink,
-            blurred,
-            np.isin(labels, parts),
-            threshold,
-            region.area / stroke * step**2,
-            None if even else stroke / 2,
+        length = part.area / stroke
+        digit = Digit(
+            ink=ink,
+            blurred=blurred,
+            part=part,
+            threshold=threshold,
+            score=length * min(length / stroke, 4) * step**2,
+            reach=None if even else stroke / 2,
         )
+        best = digit if best is None else max(best, digit, key=Digit.rank)
+    if best is not None:
+        near = [part.label for part in parts if _belongs(part, best.part)]
+        best.mask = np.isin(labels, near)
+    return best
 
 
 def _belongs(part, main):
@@ -295,32 +303,33 @@ def _belongs(part, main):
     )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Digit:
     """A part of a picture that may be the digit.
 
     Attributes:
         ink: The picture's ink, from 0; ``blurred``: the same without its noise.
-        mask: Where the digit's ink is above ``threshold``.
-        score: Length of the line, times the squared height of the step at its rim.
-        reach: How far fainter ink around the mask may be the digit's, in pixels; None:
-            as far as it goes.
+        part: The largest connected part (scikit-image's region properties).
+        threshold: What the blurred ink is above there.
+        score: How much it looks like a digit: long, thin, and with a step at its rim.
+        reach: How far fainter ink around it may be the digit's, in pixels; None: as
+            far as it goes.
+        mask: The connected part and those that belong to it.
     """
 
     ink: np.ndarray
     blurred: np.ndarray
-    mask: np.ndarray
+    part: object
     threshold: float
     score: float
     reach: float | None
-
-    def box(self):
-        """Return the slices of rows and columns that hold the digit."""
-        return _box(self.mask)
+    mask: np.ndarray | None = None
 
     def at_edge(self):
         """Say whether it reaches an edge of the picture, as a frame or shadow does."""
-        return _at_edge(self.mask)
+        top, left, bottom, right = self.part.bbox
+        height, width = self.ink.shape
+        return min(top, left) == 0 or bottom == height or right == width
 
     def rank(self):
         """Return the score, but less for what reaches the edge."""
@@ -330,7 +339,7 @@ class Digit:
         """Say whether the other lies within this one's box."""
         return all(
             mine.start <= its.start and its.stop <= mine.stop
-            for mine, its in zip(self.box(), other.box(), strict=True)
+            for mine, its in zip(self.part.slice, other.part.slice, strict=True)
         )
 
     def cut_out(self):
