@@ -16,6 +16,7 @@ from recipes.command_line import UserError
 PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
+NOISE = 6  # standard deviations of it: what is fainter is no ink
 CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
@@ -150,7 +151,12 @@ def find_ink(grey):
 
 def _blurred(grey):
     """Take out the noise of a large picture; one of MNIST's size stays as it is."""
-    return ndimage.gaussian_filter(grey, _extent(grey) / 400)
+    return ndimage.gaussian_filter(grey, _blur(grey))
+
+
+def _blur(grey):
+    """Return the standard deviation, in pixels, that a picture is blurred with."""
+    return _extent(grey) / 400
 
 
 def _extent(grey):
@@ -286,9 +292,10 @@ def _longest(ink, blurred, threshold, even):
             reach=None if even else stroke / 2,
         )
         best = digit if best is None else max(best, digit, key=Digit.rank)
-    if best is not None:
-        near = [part.label for part in parts if _belongs(part, best.part)]
-        best.mask = np.isin(labels, near)
+    if best is None or best.is_noise():
+        return None
+    near = [part.label for part in parts if _belongs(part, best.part)]
+    best.mask = np.isin(labels, near)
     return best
 
 
@@ -335,6 +342,17 @@ class Digit:
         """Return the score, but less for what reaches the edge."""
         return self.score * (0.1 if self.at_edge() else 1)
 
+    def is_noise(self):
+        """Say whether the ink is not much stronger than the paper's noise."""
+        box = self.part.slice
+        change = np.abs(np.diff(self.ink[box], axis=0))
+        # The steps between neighbours have √2 times the noise's deviation; a quarter
+        # of them are below 0.319 times that. Most steps may be a small digit's edges.
+        noise = np.quantile(change, 0.25) / (0.319 * np.sqrt(2)) if change.size else 0
+        noise *= min(1, 1 / (2 * np.sqrt(np.pi) * _blur(self.ink)))  # after blurring
+        strength = np.quantile(self.blurred[box][self.part.image], 0.9)
+        return strength < NOISE * noise
+
     def surrounds(self, other):
         """Say whether the other lies within this one's box."""
         return all(
@@ -344,25 +362,26 @@ class Digit:
 
     def cut_out(self):
         """Return the digit's ink, from 0 to 1, cut out at its edges."""
-        strength = np.quantile(self.blurred[self.mask], 0.9)
-        near = ndimage.binary_dilation(
-            self.mask, iterations=max(1, round(_extent(self.ink) / 100))
-        )
-        noise = 0 if near.all() else np.quantile(self.blurred[~near], 0.95)
-        # The strokes' soft edges and faint ends, but not a shadow that they touch.
-        faintest = max(FAINTEST * strength, noise)
-        allowed = np.ones_like(self.mask)
-        if self.reach is not None:
-            allowed = ndimage.distance_transform_edt(~self.mask) <= self.reach + 1
-        for lowest in np.linspace(min(faintest, self.threshold), self.threshold, 5):
+        blurred, core = self.blurred, self.mask
+        strength = np.quantile(blurred[core], 0.9)
+        allowed = np.ones_like(core)
+        if self.reach is not None:  # a shadow may touch the strokes
+            core = core & (blurred > 0.45 * strength)
+            allowed = ndimage.distance_transform_edt(~core) <= self.reach + 1
+        near = max(1, round(_extent(blurred) / 100))
+        bare = blurred[~ndimage.binary_dilation(core, iterations=near)]
+        noise = np.quantile(bare, 0.95) if bare.size else 0
+        # The strokes have soft edges and faint ends.
+        faintest = min(max(FAINTEST * strength, noise), self.threshold)
+        for lowest in np.linspace(faintest, self.threshold, 5):
             whole = ndimage.binary_propagation(
-                self.mask, mask=allowed & (self.blurred >= lowest)
+                core, mask=core | (allowed & (blurred >= lowest))
             )
             if not _at_edge(whole) or self.at_edge():
                 break
-        black = self.ink[self.mask].max()
-        if _extent(self.ink) >= 100:  # large enough to have noise
-            black = np.quantile(self.ink[self.mask], 0.95)
+        black = self.ink[core].max()
+        if _extent(blurred) >= 100:  # large enough to have noise
+            black = np.quantile(self.ink[core], 0.95)
         ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
         ink[ink < FAINTEST] = 0
         rows, columns = _box(ink > 0)
