@@ -1,62 +1,418 @@
 """Makes any picture of one digit look as MNIST's do."""
 
+import dataclasses
+import os
+import stat
+import warnings
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+from skimage.measure import regionprops
 
 from recipes.run.command_line import UserError
 
+PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
+SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
+NOISE = 6  # standard deviations of it: what is fainter is no ink
+CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
 def read_digit(path):
-    """Return the digit in an image file as MNIST has it: ``(28, 28)``, light on dark, from 0 to 1.
+    """Return the digit in an image file as MNIST has it.
 
-    As MNIST was made: the digit is cut out, its longer side scaled to 20 pixels, and its centre of mass
-    put into the middle of 28×28. What differs from the level of the image's edge is ink, so dark on light
-    and light on dark are alike.
+    As MNIST was made: the digit is cut out, its longer side scaled to 20 pixels, and
+    its centre of mass put into the middle of 28×28. Dark on light and light on dark
+    are alike. A frame, shadows, specks and noise of the paper do not count as ink.
 
     Args:
-        path: A file in any format that Pillow reads, of any size; it may be transparent.
+        path: A file in any format that Pillow reads, with at most
+            ``PIL.Image.MAX_IMAGE_PIXELS`` pixels (89 million); it may be transparent.
+
+    Returns:
+        Array ``(28, 28)`` of float32 from 0, the paper, to 1, the ink.
 
     Raises:
-        UserError: There is no such file, it is no image, or the image is blank.
+        UserError: There is no such file, it is no image, has too many pixels, is
+            animated, or shows no digit.
+    """
+    ink = find_ink(read_grey(path))
+    if ink is None:
+        raise UserError(f"the image {path} is blank: it must show one digit")
+    return place(ink)
+
+
+def read_grey(path):
+    """Return an image file as grey values, float32, of at most `PIXELS` pixels.
+
+    Little more memory is used than the decoded picture needs, and for a JPEG less.
+
+    Raises:
+        UserError: The file cannot be read.
     """
     try:
-        with Image.open(path) as image:
-            grey = _grey(ImageOps.exif_transpose(image))
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe could wait for ever
+            raise UserError(f"cannot read the image {path}: it is no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of small faults that Pillow mends
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return _shrunk(image, path)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"the image {path} is too large: at most {Image.MAX_IMAGE_PIXELS} pixels "
+            f"are allowed ({str(error).partition(',')[0]})"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise UserError(
+            f"cannot read the image {path}: it is in no format that Pillow knows, "
+            "such as PNG or JPEG"
+        ) from error
     except Exception as error:  # a damaged file can raise almost anything in Pillow
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        reason = reason or type(error).__name__
         raise UserError(f"cannot read the image {path}: {reason}") from error
-    edge = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ink = np.abs(grey - np.median(edge))
-    if ink.max() < 0.1:
-        raise UserError(f"the image {path} is blank: it must show one digit")
-    ink = ink / ink.max()
-    ink[ink < FAINTEST] = 0
-    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
-    return place(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
 
 
-def _grey(image):
-    """Return an image as an array ``(height, width)`` from 0 to 1."""
-    if image.mode.startswith(("I", "F")):  # 16 bits or more: Pillow would cut them off
-        values = np.asarray(image, "float64")
-        if 0 <= values.min() and 255 < values.max() <= 65535:
-            return values / 65535
-        return (values - values.min()) / (np.ptp(values) or 1)
-    values = np.asarray(image.convert("RGBA"), "float64") / 255
-    grey, opacity = values[..., :3] @ (0.299, 0.587, 0.114), values[..., 3]
+def _shrunk(image, path):
+    """Decode an open image, strip by strip; return its grey values, upright."""
+    # A phone's JPEG may have a preview, and a PSD its layers, as further frames.
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "PSD"):
+        raise UserError(
+            f"the image {path} has {image.n_frames} frames or pages: it must have one"
+        )
+    factor = max(1.0, np.sqrt(image.width * image.height / PIXELS))
+    image.draft("L", [max(1, int(side / factor)) for side in image.size])
+    image.load()
+    factor = max(1, int(np.ceil(np.sqrt(image.width * image.height / PIXELS))))
+    deep = image.mode.startswith(("I", "F"))  # 16 bits or more
+    if deep:
+        low, high = image.getextrema()
+        if 0 <= low and 255 < high <= 65535:
+            low, high = 0, 65535
+    transparent = image.has_transparency_data
+    rows, strips = factor * max(1, PIXELS // (image.width * factor)), []
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        strip = image.crop((0, top, image.width, bottom))
+        if deep:
+            values = np.asarray(strip, "float64")
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"the image {path} has pixels of inf or NaN: they must be finite"
+                )
+            values = (values - low) / ((high - low) or 1)
+            strip = Image.fromarray(values.astype("float32"))
+        else:
+            strip = strip.convert("RGBA" if transparent else "L")
+        strips.append(np.asarray(strip.reduce(factor), "float32"))
+    values = np.concatenate(strips)
+    if not deep:
+        values /= 255
+    if values.ndim == 3:
+        values = _on_paper(values)
+    small = Image.fromarray(values)
+    orientation = ExifTags.Base.Orientation
+    small.getexif()[orientation] = image.getexif().get(orientation, 1)
+    return np.asarray(ImageOps.exif_transpose(small))
+
+
+def _on_paper(values):
+    """Return the grey values of RGBA on a paper that differs from the ink."""
+    grey, opacity = values[..., :3] @ np.float32((0.299, 0.587, 0.114)), values[..., 3]
     ink = np.sum(grey * opacity) / (np.sum(opacity) or 1)
-    paper = (
-        1.0 if ink < 0.5 else 0.0
-    )  # what shows through where the image is transparent
+    paper = 1 if ink < 0.5 else 0
     return grey * opacity + paper * (1 - opacity)
 
 
+def find_ink(grey):
+    """Return the digit of a picture, cut out: ink from 0 to 1; None if there is none.
+
+    Args:
+        grey: Array ``(height, width)`` of float32 from 0, black, to 1, white.
+    """
+    grey = _without_frame(grey)
+    digit = _best_digit(grey)
+    if digit is None:
+        return None
+    sheet = _sheet(digit.mask)
+    if sheet is not None:
+        inner = find_ink(grey[sheet])
+        if inner is not None:
+            return inner
+    return digit.cut_out()
+
+
+def _blurred(grey):
+    """Take out the noise of a large picture; one of MNIST's size stays as it is."""
+    return ndimage.gaussian_filter(grey, _blur(grey))
+
+
+def _blur(grey):
+    """Return the standard deviation, in pixels, that a picture is blurred with."""
+    return _extent(grey) / 400
+
+
+def _extent(grey):
+    """Return the side of a square of a picture's area: it serves wide pictures too."""
+    return float(np.sqrt(grey.size))
+
+
+def _without_frame(grey):
+    """Cut off strips along the sides that are unlike the paper inside, as scans have.
+
+    A strip is followed by a line of bare paper. The bar of a 7 that fills its
+    picture is not: its stem goes on.
+    """
+    blurred = _blurred(grey)
+    strict, loose = [], []
+    for turn in range(4):  # top, right, bottom, left
+        side = np.rot90(blurred, turn)
+        height, width = side.shape
+        side = side[:, int(0.15 * width) : width - int(0.15 * width)]
+        paper, strip = np.median(side, axis=0), np.median(side[0])
+        share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
+        for cuts, most in (strict, 0.02), (loose, 0.3):
+            bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= most)
+            framed = share[0] > 0.9 and len(bare)
+            cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+    # Where two sides are framed, the digit may touch the strip of another.
+    cuts = loose if np.count_nonzero(strict) > 1 else strict
+    top, right, bottom, left = cuts
+    return grey[top : len(grey) - bottom, left : grey.shape[1] - right]
+
+
+def _best_digit(grey):
+    """Return what looks most like a digit, or None."""
+    blurred = _blurred(grey)
+    edge = np.concatenate([blurred[0], blurred[-1], blurred[:, 0], blurred[:, -1]])
+    paper = np.median(edge)
+    contrast = np.abs(blurred - paper).max()
+    if contrast < CONTRAST:
+        return None
+    edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 200)
+    even = None
+    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:
+        even = _find(np.abs(grey - paper), np.abs(blurred - paper), even=True)
+        if even is not None and not even.at_edge():
+            return even
+    # What reaches the edge may be a digit that fills its picture, or a shadow.
+    darkest, lightest = _paper(blurred)
+    level = np.median(blurred / lightest)
+    dark = _find(level - grey / lightest, level - blurred / lightest)
+    level = np.median((blurred - darkest) / lightest)
+    light = _find(
+        (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
+    )
+    uneven = _better(dark, light, Digit.rank)
+    return _better(even, uneven, lambda digit: digit.score)
+
+
+def _better(one, other, value):
+    """Return the digit of greater value, of two that may be None.
+
+    What lies within a digit, in its loops and bays, is paper.
+    """
+    if one is None or other is None:
+        return one or other
+    better, worse = sorted([one, other], key=value, reverse=True)
+    if worse.surrounds(better) and value(worse) > 0.5 * value(better):
+        return worse
+    return better
+
+
+def _paper(grey):
+    """Return dark paper, without light ink, and light paper, without dark ink.
+
+    Ink is what is thinner than a window. Light that grows towards an edge goes on
+    beyond it, else the edge itself would be thin.
+    """
+    window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
+    margin = [
+        min(width, side - 1) for width, side in zip(window, grey.shape, strict=True)
+    ]
+    wide = np.pad(grey, [(m, m) for m in margin], "reflect", reflect_type="odd")
+    inside = tuple(
+        slice(m, m + side) for m, side in zip(margin, grey.shape, strict=True)
+    )
+    dark = ndimage.grey_opening(wide, window)[inside]
+    return dark, np.maximum(ndimage.grey_closing(wide, window)[inside], 0.02)
+
+
+def _find(ink, blurred, even=False):
+    """Return the part of the ink that looks most like a digit, or None."""
+    blurred = np.maximum(blurred, 0)
+    noise = np.median(np.abs(blurred - np.median(blurred)))
+    values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
+    digits = []
+    # The strongest ink may be a frame or a blot, the faintest a shadow: try all.
+    for _ in range(3):
+        if len(values) < 2 or np.ptp(values) == 0:
+            break
+        threshold = threshold_otsu(values)
+        digits.append(_longest(ink, blurred, threshold, even))
+        if len(digits) == 1 and not even:
+            strong = values[values > threshold]
+            if len(strong) > 1 and np.ptp(strong) > 0:
+                digits.append(_longest(ink, blurred, threshold_otsu(strong), even))
+        values = values[values < threshold]
+    return max(filter(None, digits), key=Digit.rank, default=None)
+
+
+def _longest(ink, blurred, threshold, even):
+    """Return the connected part of the ink that looks most like a digit, or None."""
+    inked = blurred > threshold
+    labels, _ = ndimage.label(inked, np.ones((3, 3)))
+    rim = inked & ~ndimage.binary_erosion(inked, border_value=1)
+    near = 2 * max(1, round(_extent(ink) / 100)) + 1
+    steps = ndimage.maximum_filter(blurred, near)
+    steps -= ndimage.minimum_filter(blurred, near)
+    parts = regionprops(labels)
+    best = None
+    for part in parts:
+        edge = part.image & rim[part.slice]
+        if max(part.image.shape) < SMALLEST * _extent(ink) or not edge.any():
+            continue
+        step = np.quantile(steps[part.slice][edge], 0.2)
+        depth = ndimage.distance_transform_edt(np.pad(part.image, 1))
+        stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
+        length = part.area / stroke
+        digit = Digit(
+            ink=ink,
+            blurred=blurred,
+            part=part,
+            threshold=threshold,
+            score=length * min(length / stroke, 4) * step**2,
+            reach=None if even else stroke / 2,
+        )
+        best = digit if best is None else max(best, digit, key=Digit.rank)
+    if best is None or best.is_noise():
+        return None
+    near = [part.label for part in parts if _belongs(part, best.part)]
+    best.mask = np.isin(labels, near)
+    return best
+
+
+def _belongs(part, main):
+    """Say whether a part is the digit or, as the bar of a 5 may be, near and large."""
+    top, left, bottom, right = main.bbox
+    margin = 0.25 * max(main.image.shape)
+    row, column = part.centroid
+    return part.area >= 0.04 * main.area and (
+        top - margin <= row < bottom + margin
+        and left - margin / 2 <= column < right + margin / 2
+    )
+
+
+@dataclasses.dataclass
+class Digit:
+    """A part of a picture that may be the digit.
+
+    Attributes:
+        ink: The picture's ink, from 0; ``blurred``: the same without its noise.
+        part: The largest connected part (scikit-image's region properties).
+        threshold: What the blurred ink is above there.
+        score: How much it looks like a digit: long, thin, and with a step at its rim.
+        reach: How far fainter ink around it may be the digit's, in pixels; None: as
+            far as it goes.
+        mask: The connected part and those that belong to it.
+    """
+
+    ink: np.ndarray
+    blurred: np.ndarray
+    part: object
+    threshold: float
+    score: float
+    reach: float | None
+    mask: np.ndarray | None = None
+
+    def at_edge(self):
+        """Say whether it reaches an edge of the picture, as a frame or shadow does."""
+        top, left, bottom, right = self.part.bbox
+        height, width = self.ink.shape
+        return min(top, left) == 0 or bottom == height or right == width
+
+    def rank(self):
+        """Return the score, but less for what reaches the edge."""
+        return self.score * (0.1 if self.at_edge() else 1)
+
+    def is_noise(self):
+        """Say whether the ink is not much stronger than the paper's noise."""
+        box = self.part.slice
+        change = np.abs(np.diff(self.ink[box], axis=0))
+        # The steps between neighbours have √2 times the noise's deviation; a quarter
+        # of them are below 0.319 times that. Most steps may be a small digit's edges.
+        noise = np.quantile(change, 0.25) / (0.319 * np.sqrt(2)) if change.size else 0
+        noise *= min(1, 1 / (2 * np.sqrt(np.pi) * _blur(self.ink)))  # after blurring
+        strength = np.quantile(self.blurred[box][self.part.image], 0.9)
+        return strength < NOISE * noise
+
+    def surrounds(self, other):
+        """Say whether the other lies within this one's box."""
+        return all(
+            mine.start <= its.start and its.stop <= mine.stop
+            for mine, its in zip(self.part.slice, other.part.slice, strict=True)
+        )
+
+    def cut_out(self):
+        """Return the digit's ink, from 0 to 1, cut out at its edges."""
+        blurred, core = self.blurred, self.mask
+        strength = np.quantile(blurred[core], 0.9)
+        allowed = np.ones_like(core)
+        if self.reach is not None:  # a shadow may touch the strokes
+            core = core & (blurred > 0.45 * strength)
+            allowed = ndimage.distance_transform_edt(~core) <= self.reach + 1
+        near = max(1, round(_extent(blurred) / 100))
+        bare = blurred[~ndimage.binary_dilation(core, iterations=near)]
+        noise = np.quantile(bare, 0.95) if bare.size else 0
+        # The strokes have soft edges and faint ends.
+        faintest = min(max(FAINTEST * strength, noise), self.threshold)
+        for lowest in np.linspace(faintest, self.threshold, 5):
+            whole = ndimage.binary_propagation(
+                core, mask=core | (allowed & (blurred >= lowest))
+            )
+            if not _at_edge(whole) or self.at_edge():
+                break
+        black = self.ink[core].max()
+        if _extent(blurred) >= 100:  # large enough to have noise
+            black = np.quantile(self.ink[core], 0.95)
+        ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
+        ink[ink < FAINTEST] = 0
+        rows, columns = _box(ink > 0)
+        return ink[rows, columns]
+
+
+def _box(mask):
+    """Return the slices of rows and columns that hold a mask."""
+    return ndimage.find_objects(mask.view("uint8"))[0]
+
+
+def _at_edge(mask):
+    """Say whether a mask touches an edge of its picture."""
+    return mask[[0, -1]].any() or mask[:, [0, -1]].any()
+
+
+def _sheet(mask):
+    """Return the slices inside a mask that looks like a sheet of paper, or None."""
+    region = regionprops(ndimage.binary_fill_holes(mask).astype("uint8"))[0]
+    if region.area < 0.88 * region.area_bbox or min(region.image.shape) < 20:
+        return None
+    top, left, bottom, right = region.bbox
+    rows, columns = (bottom - top) // 20, (right - left) // 20
+    return (
+        slice(top + rows, bottom - rows),
+        slice(left + columns, right - columns),
+    )
+
+
 def place(ink):
-    """Scale a cut-out digit to 20 pixels and put it into 28×28 by its centre of mass."""
+    """Scale a cut-out digit to 20 pixels, put it into 28×28 by its centre of mass."""
     scale = 20 / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     image = Image.fromarray(np.uint8(np.round(255 * ink)))
@@ -81,5 +437,5 @@ def place(ink):
 
 
 def _centre(weights):
-    """Return the centre of mass of a row of pixels; the first pixel reaches from 0 to 1."""
+    """Return the centre of mass of a row of pixels; the first reaches from 0 to 1."""
     return float(np.sum((np.arange(len(weights)) + 0.5) * weights) / np.sum(weights))
