@@ -16,6 +16,8 @@ from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.inspection.kernel_report import kernel_report
 from custom_layers.inspection.trace_gates import trace_gates
 
+__version__ = "0.1.0"
+
 #: Name -> constructor of a layer, called with ``units`` and keyword arguments.
 LAYERS = {
     "lstm": keras.layers.LSTM,

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import custom_layers  # noqa: F401 - registers the layers
 from recipes.data.digit_image import read_digit
-from recipes.run.command_line import Parser, UserError, exit_with
+from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.environment import check_backend
 from recipes.run.folder import RunFolder
 
@@ -192,7 +192,10 @@ def main(arguments):
             "--run", default="", help="name or folder of the run (default: the newest)"
         )
         recipe.add_argument(
-            "--runs", default="runs", help="folder of all runs (default: runs)"
+            "--runs",
+            type=folder_name,
+            default="runs",
+            help="folder of all runs (default: runs)",
         )
         recipe.add_argument(
             "--json", action="store_true", help="print JSON, one object a line"

@@ -8,6 +8,7 @@ import platform
 import keras
 import tensorflow as tf
 
+import custom_layers
 from recipes.run.command_line import UserError
 
 
@@ -60,4 +61,5 @@ def versions():
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         **{package: importlib.metadata.version(package) for package in packages},
+        "custom_layers": custom_layers.__version__,
     }
