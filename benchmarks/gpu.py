@@ -4,7 +4,7 @@
 (``KERAS_BACKEND``), and this checkout. It prints a table with a row a layer: largest
 relative error of outputs and states against the NumPy loops of
 ``tests/custom_layers/reference.py``, largest relative difference of the gradients from
-the layer's own generic loop, and the median milliseconds of a training step, plain and
+Keras's loop, and the median milliseconds of a training step, plain and
 compiled, with the ratio of the better one to ``keras.layers.LSTM``. The exit status is
 1 if a value is wrong.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from cells import VARIANTS, gradients, random_layer, random_states, run, weights_by_name
 
 from custom_layers import LAYERS, kernel_report
-from custom_layers.kernel_report import has_gpu
+from custom_layers.engine import dispatch
 
 TOLERANCE = 1e-3  # cuDNN may multiply in TensorFloat-32
 
@@ -53,9 +53,7 @@ def gradient_error(variant):
     name, arguments, _ = VARIANTS[variant]
     rng = np.random.default_rng(2)
     layer = random_layer(LAYERS[name], 64, 32, rng, scale=0.2, **arguments)
-    if not hasattr(layer, "fused") and not isinstance(
-        layer, (keras.layers.LSTM, keras.layers.GRU)
-    ):
+    if dispatch.choose(layer, "gpu", training=True)[0] != dispatch.CUDNN:
         return None
     plain = LAYERS[name](
         64, return_sequences=True, return_state=True, use_cudnn=False, **arguments
@@ -64,7 +62,7 @@ def gradient_error(variant):
     plain.set_weights(layer.get_weights())
     x = rng.uniform(-1, 1, (16, 40, 32)).astype("float32")
     states = random_states(layer, 16, rng)
-    seeds = [rng.uniform(-1, 1, (16, 40, 64)).astype("float32")]
+    seeds = [rng.uniform(-1, 1, (16, 40, 64)).astype("float32"), *(0.0 for _ in states)]
     fused, loop = (gradients(it, x, states, seeds) for it in (layer, plain))
     return max(error(fused[key], loop[key]) for key in loop)
 
@@ -100,7 +98,7 @@ def main(arguments):
     )
     options = parser.parse_args(arguments)
     shape = tuple(int(number) for number in options.shape.split(","))
-    device = "gpu" if has_gpu() else "cpu"
+    device = dispatch.device()
     print(
         f"Keras {keras.__version__}, backend {keras.backend.backend()}, {device}, "
         f"shape {shape}"
@@ -111,9 +109,8 @@ def main(arguments):
     )
     print("|---|---|---|---|---|---|---|")
     reference, wrong = None, []
-    for variant in dict.fromkeys(
-        ["lstm", *options.variants]
-    ):  # the first is what ratios refer to
+    # The first is what ratios refer to.
+    for variant in dict.fromkeys(["lstm", *options.variants]):
         name, extra, _ = VARIANTS[variant]
         (kernel,) = {
             kernels[device]

@@ -1,4 +1,4 @@
-"""Settings that must hold before Keras is imported, and helpers that the cell tests share."""
+"""Settings that must hold before Keras is imported."""
 
 import os
 

@@ -11,6 +11,7 @@ In a graph on a CPU, TensorFlow runs independent operations side by side, but a 
 depends on itself from step to step. So both loops read a batch there as two halves.
 """
 
+import contextlib
 import functools
 
 import keras
@@ -63,17 +64,21 @@ def run(layer, keras_loop, sequences, states, mask, training):
     kernel, reason = choose(layer, device(), training, masked, sequence.from_zero)
     if layer.use_cudnn is True and kernel != CUDNN:
         raise ValueError(f"use_cudnn is True, but {reason}: 'auto' uses {kernel}")
-    if kernel == CUDNN:
-        return cudnn.run(layer, sequences, states, mask, training)
-    if kernel == UNROLLED:
-        return layer.unrolled_loop(sequence.prepared[training], sequences, states)
     loop = functools.partial(keras_loop, training=training)
     in_graph = in_tensorflow_graph() and device() == "cpu"
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_train_on_cpu, layer)
-    batch, own_loop = sequences.shape[0], kernel == TENSORFLOW_CPU
-    if in_graph and (own_loop if batch is None else batch >= MIN_BATCH_TO_HALVE):
+    batch = sequences.shape[0]
+    worth_halving = batch is None or batch >= MIN_BATCH_TO_HALVE
+    if kernel == KERAS:
+        worth_halving = batch is not None and worth_halving
+    if in_graph and kernel in (KERAS, TENSORFLOW_CPU) and worth_halving:
         return _in_halves(layer.cell, loop, sequences, states, mask)
+    layer.cell.prepare_sequence(sequence, states[0])
+    if kernel == CUDNN:
+        return cudnn.run(layer, sequences, states, mask, training)
+    if kernel == UNROLLED:
+        return layer.unrolled_loop(sequence.prepared[training], sequences, states)
     return loop(sequences, states, mask)
 
 
@@ -139,6 +144,19 @@ def in_tensorflow_graph():
     from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
 
     return tensorflow_cpu.current_graph() is not None
+
+
+@contextlib.contextmanager
+def quiet_failure():
+    """Keep TensorFlow from printing pages about the arrays of a loop that fails."""
+    try:
+        yield
+    except Exception as error:
+        if keras.backend.backend() == "tensorflow":
+            from custom_layers.engine import tensorflow_cpu
+
+            tensorflow_cpu.mark_arrays_used(error)
+        raise
 
 
 def matmul_in_training():

@@ -227,7 +227,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         for name, vector in vectors.items():
             vector = ops.cast(vector, self.compute_dtype)
             vectors[name] = (
-                vector if h is None else ops.broadcast_to(vector, ops.shape(h))
+                vector
+                if h is None or h.shape[0] is None
+                else ops.broadcast_to(vector, ops.shape(h))
             )
         σ, φ = self.recurrent_activation, self.activation
         equations = functools.partial(self.equations, σ=σ, φ=φ)
@@ -298,8 +300,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """Return the mask of the state, and prepare the weights for the loop."""
         sequence = current_sequence(self, begin=True)
         masks = self.masks(None, step_input, sequence)
-        if sequence.in_layer or dispatch.in_tensorflow_graph():
-            self.prepare_sequence(sequence, step_input)
+        if not sequence.in_layer and dispatch.in_tensorflow_graph():
+            self.prepare_sequence(sequence, step_input)  # a layer prepares its own
         return masks.h
 
     def reset_dropout_mask(self):

@@ -95,9 +95,11 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Read the sequences: see the class."""
+        if mask is not None:
+            _check_mask(mask.shape, sequences.shape)
         from_zero = initial_state is None and not self.stateful
         sequence = Sequence(in_layer=True, training=bool(training), from_zero=from_zero)
-        with one_sequence(self.cell, sequence):
+        with one_sequence(self.cell, sequence), dispatch.quiet_failure():
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training
             )
@@ -131,3 +133,13 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     def from_config(cls, config):
         """Make a layer from what `get_config` returned."""
         return cls(**config)
+
+
+def _check_mask(shape, sequences_shape):
+    """Raise ValueError where a mask is known not to fit its sequences."""
+    sizes = zip(shape[:2], sequences_shape[:2], strict=False)
+    if len(shape) < 2 or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        raise ValueError(
+            f"mask must have shape (batch, time), here {tuple(sequences_shape[:2])}, "
+            f"got {tuple(shape)}"
+        )

@@ -9,12 +9,23 @@ and differentiates them automatically.
 Keras's own loop takes one thing from here, `matmul_with_transposed_copy`.
 """
 
+import traceback
+
 import tensorflow as tf
 
 
 def current_graph():
     """Return the graph that TensorFlow is building in this thread, or None."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def mark_arrays_used(error):
+    """Mark the arrays of a loop that failed as used: TensorFlow would warn of each."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            for array in value if isinstance(value, tuple | list) else [value]:
+                if isinstance(array, tf.TensorArray) and hasattr(array, "mark_used"):
+                    array.mark_used()
 
 
 def matmul_with_transposed_copy(U):

@@ -1,6 +1,8 @@
 """A call that failed leaves nothing behind: later calls compute with the weights of
 now."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -113,6 +115,27 @@ def test_a_mask_of_the_wrong_length(name):
     with pytest.raises(Exception):  # noqa: B017 - each backend has its own
         layer(x, mask=np.ones((2, TIME + 3), bool)[:, : TIME - 2])
     assert_follows_its_weights(layer.cell)
+
+
+@pytest.mark.parametrize("shape", [(2, TIME - 2), (2, TIME + 1), (3, TIME), (2,)])
+@pytest.mark.parametrize("name", OURS)
+def test_a_layer_names_the_mask_that_does_not_fit(name, shape):
+    message = (
+        rf"mask must have shape \(batch, time\), here \(2, {TIME}\), got \({shape[0]}"
+    )
+    with pytest.raises(ValueError, match=message):
+        OURS[name](UNITS)(np.ones((2, TIME, FEATURES), "float32"), mask=np.ones(shape))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_failed_call_prints_nothing(name, caplog, capfd):
+    """TensorFlow would warn of every array of the loop: it was never used."""
+    layer = OURS[name](UNITS)
+    x = np.ones((2, TIME, FEATURES), "float32")
+    layer(x)
+    break_off(layer, layer, x)
+    gc.collect()
+    assert "never used" not in caplog.text + capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -15,16 +15,6 @@ UNITS, FEATURES, BATCH, TIME = 4, 5, 3, 10
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(22)
-
-
-@pytest.fixture
-def x(rng):
-    return rng.uniform(-1, 1, (BATCH, TIME, FEATURES)).astype("float32")
-
-
 @pytest.fixture(params=VARIANTS)
 def variant(request):
     """A registry name with arguments, as a constructor of random layers."""

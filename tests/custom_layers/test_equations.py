@@ -29,11 +29,6 @@ from custom_layers import (
 from custom_layers.engine.prepared import Masks
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(20)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_agrees_with_numpy_loop(variant, rng):
     name, arguments, loop = VARIANTS[variant]

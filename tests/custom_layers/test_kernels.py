@@ -20,11 +20,6 @@ LSTM, GRU = keras.layers.LSTM, keras.layers.GRU
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(23)
-
-
-@pytest.fixture
 def gpu(monkeypatch):
     """Pretend that there is one."""
     monkeypatch.setattr(dispatch, "device", lambda: "gpu")

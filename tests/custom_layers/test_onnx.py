@@ -71,11 +71,6 @@ def lstm_inputs(x, states, weights, p, i):
     return inputs
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(21)
-
-
 def compare(layer, expected, x, states):
     outputs, new_states = run(layer, x, states)
     assert_close(outputs, expected[0])

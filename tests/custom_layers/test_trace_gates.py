@@ -31,16 +31,6 @@ GATES = {
 }
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(11)
-
-
-@pytest.fixture
-def x(rng):
-    return rng.uniform(-1, 1, (BATCH, TIME, FEATURES)).astype("float32")
-
-
 @pytest.fixture(params=TRACED)
 def make(request):
     layer_class, arguments = TRACED[request.param]

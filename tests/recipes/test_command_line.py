@@ -129,7 +129,8 @@ def test_help_gives_accuracy_minutes_machine_and_command_of_every_preset(
         assert command[:2] == ["make", f"train-{recipe}"]
         assert command[2:] in ([], [f"PRESET={preset}"])
         assert bool(command[2:]) == (preset != next(iter(program.PRESETS)))
-    assert "2 cores of an AMD EPYC (Zen 4) without a GPU" in text
+    machine = "2 cores of an AMD EPYC (Zen 4) without a GPU"
+    assert machine in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
