@@ -6,7 +6,7 @@ import os
 from recipes import imdb, mnist
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.environment import versions
-from recipes.run.folder import RunFolder, RunIsLocked, find_runs, reopen
+from recipes.run.folder import IsNoRun, RunFolder, RunIsLocked, find_runs, reopen
 from recipes.run.values import printable
 
 PROGRAMS = {"mnist": mnist.PROGRAM, "imdb": imdb.PROGRAM}
@@ -21,7 +21,7 @@ def reopen_last(runs):
     """
     for folder in find_runs(runs):
         if not folder.is_finished:
-            with contextlib.suppress(RunIsLocked):
+            with contextlib.suppress(IsNoRun, RunIsLocked):
                 if (stopped := reopen(folder, CONFIGS)) is not None:
                     return stopped
     raise UserError(f"there is no run in {runs} to resume")

@@ -35,6 +35,10 @@ class RunIsLocked(UserError):
     """Another process works on the run."""
 
 
+class IsNoRun(UserError):
+    """The folder cannot be resumed: it is not there, or has no ``config.json``."""
+
+
 def _file(name):
     return property(lambda folder: folder.path / name)
 
@@ -101,8 +105,8 @@ class RunFolder:
             raise files.Unreadable(
                 f"{error}; nothing is lost: when that is solved, {self.resume_command}"
             ) from error
-        except UserError as error:
-            raise type(error)(self.lost(error)) from error
+        except files.Damaged as error:
+            raise files.Damaged(self.lost(error)) from error
 
     def lost(self, reason):
         """Say that the run cannot be resumed, why, and what is left of it."""
@@ -285,7 +289,8 @@ def reopen(folder, configs):
 
     Raises:
         RunIsLocked: Another process works on it.
-        UserError: It is no run, or it is damaged.
+        IsNoRun: It is no run.
+        UserError: It cannot be read, or it is damaged.
     """
 
     def parse(manifest):
@@ -299,8 +304,8 @@ def reopen(folder, configs):
         recipe, config, data, began = folder.read_manifest(parse)
     except FileNotFoundError as error:
         if not os.path.isdir(folder.path):
-            raise UserError(f"there is no run {folder}") from error
-        raise UserError(
+            raise IsNoRun(f"there is no run {folder}") from error
+        raise IsNoRun(
             f"{folder} is not a run that can be resumed: "
             f"it has no {folder.manifest.name}"
         ) from error

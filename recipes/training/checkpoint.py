@@ -21,7 +21,6 @@ PROGRESS = {
     "step": COUNT,
     "seconds": AMOUNT,
     "best": SHARE,
-    "begun": Allowed(dict),
 }
 #: What a row of the history holds.
 ROW = {
@@ -68,15 +67,16 @@ def write_checkpoint(path, progress, state, best_state):
         np.savez(unfinished, **arrays)
 
 
-def parse_checkpoint(content, like):
+def parse_checkpoint(content, like, check_begun):
     """Return progress, state and best state, as given to `write_checkpoint`.
 
     Args:
         content: The bytes of the file.
         like: A state, whose shapes and types the states must have.
+        check_begun: Called with the progress's ``begun``, None without one, before the
+            rest is looked at.
 
     Raises:
-        UserError: The file is of an earlier release.
         ValueError: They differ; other errors, too, if the file is damaged.
     """
     names = [
@@ -84,7 +84,9 @@ def parse_checkpoint(content, like):
     ]
     with np.load(io.BytesIO(content)) as arrays:
         progress = json.loads(str(arrays["progress"]))
-        check_progress(progress)
+        check_entries("progress", progress, PROGRESS)
+        check_begun(progress.get("begun"))
+        check_rows(progress)
         if sorted(arrays.files) != sorted(["progress", *names]):
             raise ValueError("it is of another model")
         values = [arrays[name] for name in names]
@@ -97,11 +99,8 @@ def parse_checkpoint(content, like):
     return progress, values[: len(like)], values[len(like) :]
 
 
-def check_progress(progress):
-    """Raise ValueError unless it is what a run can have written."""
-    if type(progress) is dict and "rows" in progress and "begun" not in progress:
-        raise UserError("the checkpoint was written by an earlier release")
-    check_entries("progress", progress, PROGRESS)
+def check_rows(progress):
+    """Raise ValueError unless the rows are those that a run can have written."""
     rows = progress["rows"]
     for number, row in enumerate(rows, 1):
         check_entries(f"row {number}", row, ROW)
@@ -201,11 +200,11 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         like = get_state(model)
         try:
             progress, state, self.best_state = self.folder.read(
-                self.folder.checkpoint, lambda content: parse_checkpoint(content, like)
+                self.folder.checkpoint,
+                lambda content: parse_checkpoint(content, like, self.check_begun),
             )
         except FileNotFoundError:
             return
-        self.check_begun(progress["begun"])
         self.rows, self.step = progress["rows"], progress["step"]
         self.seconds, self.best = progress["seconds"], progress["best"]
         set_state(model, self.best_state)
@@ -215,7 +214,16 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         print(f"Resuming after step {self.step:,} of {self.steps:,}.", flush=True)
 
     def check_begun(self, begun):
-        """Raise UserError unless the run is to do what it did when it began."""
+        """Raise UserError unless the run is to do what it did when it began.
+
+        Args:
+            begun: What the checkpoint says of that; None in an earlier release.
+        """
+        if begun is None:
+            raise UserError(
+                self.folder.lost("the checkpoint was written by an earlier release")
+            )
+        Allowed(dict).check("begun", begun)
         changed = [
             f"{key} is {value!r} and was {begun.get(key)!r}"
             for key, value in self.begun.items()

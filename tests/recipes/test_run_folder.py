@@ -3,7 +3,6 @@
 import concurrent.futures
 import csv
 import dataclasses
-import json
 import os
 import pathlib
 import threading
@@ -15,7 +14,6 @@ import tensorflow as tf
 
 from recipes import mnist, resume
 from recipes.run.command_line import UserError
-from recipes.run.files import atomic_write, write_json
 from recipes.run.folder import Run, RunFolder, find_runs, lock, reopen
 
 
@@ -81,22 +79,6 @@ def test_folders_that_killed_runs_left_are_removed(tmp_path):
         make_run(runs=str(tmp_path))
     left = {".new-locked", ".new-young", ".new-future", "lstm-modern-1"}
     assert {path.name for path in parent.iterdir()} == left
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "metrics.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as unfinished:
-        unfinished.write_text("{ half")
-        raise KeyboardInterrupt
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(OSError), atomic_write(tmp_path / "a.txt") as unfinished:
-        unfinished.write_text("half")
-        raise OSError
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("quick")
