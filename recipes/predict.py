@@ -13,8 +13,8 @@ import tensorflow as tf
 import custom_layers  # noqa: F401 - registers the layers
 from recipes.data.digit_image import read_digit
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
-from recipes.run.environment import check_backend
 from recipes.run.folder import RunFolder
+from recipes.run.keras_settings import check_backend
 
 
 def find_model(recipe, runs, name):
@@ -202,7 +202,7 @@ def main(arguments):
         )
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
-    check_backend()
+    check_backend(keras.backend.backend())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="replace"

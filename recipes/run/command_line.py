@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import io
 import os
 import shlex
 import sys
@@ -127,8 +128,11 @@ def exit_with(main):
     """Call ``main`` with the arguments; exit with its status.
 
     The status is 2 after a UserError, 130 after Ctrl-C, and 141, as if SIGPIPE had
-    ended it, where nobody reads its output any more (``… | head``).
+    ended it, where nobody reads its output any more (``… | head``). Letters that
+    standard output cannot take become escapes.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main(expand(sys.argv[1:]))
         sys.stdout.flush()

@@ -9,17 +9,7 @@ import keras
 import tensorflow as tf
 
 import custom_layers
-from recipes.run.command_line import UserError
-
-
-def check_backend():
-    """Raise UserError unless Keras uses TensorFlow, which reads the data."""
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise UserError(
-            f"the backend of Keras must be tensorflow, got {backend}: "
-            "set KERAS_BACKEND=tensorflow"
-        )
+from recipes.run.keras_settings import check_backend
 
 
 def set_up(seed):
@@ -28,7 +18,7 @@ def set_up(seed):
     Raises:
         UserError: Keras uses another backend.
     """
-    check_backend()
+    check_backend(keras.backend.backend())
     keras.utils.set_random_seed(seed)
     if not tf.config.list_physical_devices("GPU"):
         # TensorFlow keeps its threads once it has started.
