@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import tempfile
 
 from recipes.run.command_line import UserError
@@ -47,6 +48,16 @@ def _parse(path, content, parse):
     except Exception as error:  # a damaged file can raise almost anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise Damaged(f"{path} is damaged ({reason})") from error
+
+
+def tensorflow_reason(error):
+    """Return why TensorFlow failed at a file, without path and names of operations.
+
+    >>> tensorflow_reason("{{function_node X}} /a/b; Disk full\\n\\tFlushing. [Op:Y]")
+    'Disk full'
+    """
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", f"{error}\n").strip()
+    return text.split("\n")[0].split("; ")[-1].strip()
 
 
 @contextlib.contextmanager
