@@ -51,7 +51,9 @@ def test_readme_s_commands_exist():
 def test_every_cell_has_its_loop_and_its_row(name):
     assert name in REFERENCES
     layer = getattr(LAYERS[name], "func", LAYERS[name])
-    assert re.search(rf"^\| `{name}` \| `[\w.]*{layer.__name__}\b", README, re.MULTILINE)
+    assert re.search(
+        rf"^\| `{name}` \| `[\w.]*{layer.__name__}\b", README, re.MULTILINE
+    )
 
 
 def test_one_direction():
