@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import stat
 import warnings
 
@@ -17,6 +18,7 @@ PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
 NOISE = 6  # standard deviations of it: what is fainter is no ink
+SOFTEST = 0.3  # of the ink's strength: a lower step at the rim is a shadow's
 CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
@@ -65,9 +67,10 @@ def read_grey(path):
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        size = re.search(r"\d+ pixels", str(error))
         raise UserError(
-            f"the image {path} is too large: at most {Image.MAX_IMAGE_PIXELS} pixels "
-            f"are allowed ({str(error).partition(',')[0]})"
+            f"the image {path} is too large: it has {size[0] if size else 'more'}, at "
+            f"most {Image.MAX_IMAGE_PIXELS} pixels are allowed"
         ) from error
     except UnidentifiedImageError as error:
         raise UserError(
@@ -280,6 +283,9 @@ def _longest(ink, blurred, threshold, even):
         if max(part.image.shape) < SMALLEST * _extent(ink) or not edge.any():
             continue
         step = np.quantile(steps[part.slice][edge], 0.2)
+        strength = np.quantile(blurred[part.slice][part.image], 0.9)
+        if not even and step < SOFTEST * strength:  # a shadow
+            continue
         depth = ndimage.distance_transform_edt(np.pad(part.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
         length = part.area / stroke
@@ -366,7 +372,7 @@ class Digit:
         strength = np.quantile(blurred[core], 0.9)
         allowed = np.ones_like(core)
         if self.reach is not None:  # a shadow may touch the strokes
-            core = core & (blurred > 0.45 * strength)
+            core = core & (blurred > 0.55 * strength)
             allowed = ndimage.distance_transform_edt(~core) <= self.reach + 1
         near = max(1, round(_extent(blurred) / 100))
         bare = blurred[~ndimage.binary_dilation(core, iterations=near)]
