@@ -307,13 +307,13 @@ def _longest(ink, blurred, threshold, even):
 
 def _belongs(part, main):
     """Say whether a part is the digit or, as the bar of a 5 may be, near and large."""
-    top, left, bottom, right = main.bbox
-    margin = 0.25 * max(main.image.shape)
-    row, column = part.centroid
-    return part.area >= 0.04 * main.area and (
-        top - margin <= row < bottom + margin
-        and left - margin / 2 <= column < right + margin / 2
-    )
+    if part.area < 0.04 * main.area or max(part.image.shape) > max(main.image.shape):
+        return part is main
+    gaps = [
+        max(its.start - whole.stop, whole.start - its.stop)
+        for its, whole in zip(part.slice, main.slice, strict=True)
+    ]
+    return max(gaps) <= 0.15 * max(main.image.shape)
 
 
 @dataclasses.dataclass
