@@ -385,9 +385,9 @@ class Digit:
             )
             if not _at_edge(whole) or self.at_edge():
                 break
-        black = self.ink[core].max()
+        black = blurred[core].max()
         if _extent(blurred) >= 100:  # large enough to have noise
-            black = np.quantile(self.ink[core], 0.95)
+            black = np.quantile(blurred[core], 0.9)
         ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
         ink[ink < FAINTEST] = 0
         rows, columns = _box(ink > 0)

@@ -1,6 +1,7 @@
 """Images of one digit, as people draw and photograph them, are read as MNIST's."""
 
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -141,6 +142,14 @@ PHOTOS = {
 }
 
 
+def likeness(found, clean):
+    """Correlation of two digits, which rounding may have put one pixel apart."""
+    return max(
+        np.corrcoef(np.roll(found, shift, (0, 1)).ravel(), clean.ravel())[0, 1]
+        for shift in itertools.product((-1, 0, 1), repeat=2)
+    )
+
+
 def read(image, folder, name="digit.png"):
     image.save(folder / name)
     return read_digit(folder / name)
@@ -156,7 +165,7 @@ def test_a_photo_reads_as_the_clean_picture_does(kind, tmp_path):
         assert found.shape == (28, 28) and found.dtype == np.float32
         assert found.min() == 0 and 0.8 < found.max() <= 1
         # Inverted, moved or with a frame, it would be below 0.6.
-        assert np.corrcoef(found.ravel(), clean.ravel())[0, 1] > 0.9, index
+        assert likeness(found, clean) > 0.93, index
         assert 0.75 < found.sum() / clean.sum() < 1.3, index
 
 
@@ -166,7 +175,7 @@ def test_a_clean_picture_is_the_digit_itself(tmp_path):
         rows, columns = (np.flatnonzero(digit.any(axis=axis)) for axis in (1, 0))
         expected = place(digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
         found = read(grey(paint(page(index))), tmp_path)
-        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.97
+        assert likeness(found, expected) > 0.97
 
 
 @pytest.mark.parametrize("index", DIGITS)
@@ -234,7 +243,7 @@ def test_a_digit_may_fill_its_picture(light, tmp_path):
         digit = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         found = read(grey(digit if light else 1 - digit), tmp_path)
         clean = place(digit)
-        assert np.corrcoef(found.ravel(), clean.ravel())[0, 1] > 0.97
+        assert likeness(found, clean) > 0.97
 
 
 @pytest.mark.parametrize("width", [3, 8, 40])
@@ -296,7 +305,7 @@ def test_large_pictures_need_little_memory_and_time(tmp_path):
     ):
         assert seconds < 5, name  # measured: 0.5 to 1.2
         assert megabytes < 160, name  # measured: 65; with 50.png, 82
-        assert np.corrcoef(np.ravel(image), clean.ravel())[0, 1] > 0.95, name
+        assert likeness(np.array(image), clean) > 0.95, name
 
 
 def blank(kind):
