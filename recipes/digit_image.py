@@ -233,19 +233,23 @@ def _better(one, other, value):
 def _paper(grey):
     """Return dark paper, without light ink, and light paper, without dark ink.
 
-    Ink is what is thinner than a window. Light that grows towards an edge goes on
-    beyond it, else the edge itself would be thin.
+    Ink is what is thinner than a window.
     """
     window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
     margin = [
-        min(width, side - 1) for width, side in zip(window, grey.shape, strict=True)
+        (min(wide, side - 1),) * 2
+        for wide, side in zip(window, grey.shape, strict=True)
     ]
-    wide = np.pad(grey, [(m, m) for m in margin], "reflect", reflect_type="odd")
     inside = tuple(
-        slice(m, m + side) for m, side in zip(margin, grey.shape, strict=True)
+        slice(before, before + side)
+        for (before, _), side in zip(margin, grey.shape, strict=True)
     )
-    dark = ndimage.grey_opening(wide, window)[inside]
-    return dark, np.maximum(ndimage.grey_closing(wide, window)[inside], 0.02)
+    # Light that fades or grows towards an edge goes on beyond it; ink does not.
+    mirrored = np.pad(grey, margin, "reflect")
+    continued = np.pad(grey, margin, "reflect", reflect_type="odd")
+    dark = ndimage.grey_opening(np.maximum(mirrored, continued), window)[inside]
+    light = ndimage.grey_closing(np.minimum(mirrored, continued), window)[inside]
+    return dark, np.maximum(light, 0.02)
 
 
 def _find(ink, blurred, even=False):
@@ -284,8 +288,7 @@ def _longest(ink, blurred, threshold, even):
             continue
         step = np.quantile(steps[part.slice][edge], 0.2)
         strength = np.quantile(blurred[part.slice][part.image], 0.9)
-        if not even and step < SOFTEST * strength:  # a shadow
-            continue
+        softest = 0 if even else SOFTEST * strength
         depth = ndimage.distance_transform_edt(np.pad(part.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
         length = part.area / stroke
@@ -297,6 +300,8 @@ def _longest(ink, blurred, threshold, even):
             score=length * min(length / stroke, 4) * step**2,
             reach=None if even else stroke / 2,
         )
+        if step < (2 * softest if digit.at_edge() else softest):
+            continue
         best = digit if best is None else max(best, digit, key=Digit.rank)
     if best is None or best.is_noise():
         return None
