@@ -284,7 +284,8 @@ def _longest(ink, blurred, threshold, even):
     best = None
     for part in parts:
         edge = part.image & rim[part.slice]
-        if max(part.image.shape) < SMALLEST * _extent(ink) or not edge.any():
+        outside = _on_border(part, ink.shape)
+        if max(part.image.shape) < SMALLEST * _extent(ink) or edge.sum() <= outside:
             continue
         step = np.quantile(steps[part.slice][edge], 0.2)
         strength = np.quantile(blurred[part.slice][part.image], 0.9)
@@ -308,6 +309,17 @@ def _longest(ink, blurred, threshold, even):
     near = [part.label for part in parts if _belongs(part, best.part)]
     best.mask = np.isin(labels, near)
     return best
+
+
+def _on_border(part, shape):
+    """Return how many pixels of a part's outline are on the picture's border."""
+    rows, columns = part.slice
+    return (
+        (rows.start == 0) * part.image[0].sum()
+        + (rows.stop == shape[0]) * part.image[-1].sum()
+        + (columns.start == 0) * part.image[:, 0].sum()
+        + (columns.stop == shape[1]) * part.image[:, -1].sum()
+    )
 
 
 def _belongs(part, main):
