@@ -213,21 +213,16 @@ def _best_digit(grey):
     light = _find(
         (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
     )
-    uneven = _better(dark, light, Digit.rank)
-    return _better(even, uneven, lambda digit: digit.score)
-
-
-def _better(one, other, value):
-    """Return the digit of greater value, of two that may be None.
-
-    What lies within a digit, in its loops and bays, is paper.
-    """
-    if one is None or other is None:
-        return one or other
-    better, worse = sorted([one, other], key=value, reverse=True)
-    if worse.surrounds(better) and value(worse) > 0.5 * value(better):
-        return worse
-    return better
+    if dark is None or light is None:
+        uneven = dark or light
+    else:
+        worse, uneven = sorted([dark, light], key=Digit.rank)
+        # What lies within a digit, in its loops and bays, is paper.
+        if worse.surrounds(uneven) and worse.rank() > 0.5 * uneven.rank():
+            uneven = worse
+    if even is None or uneven is None:
+        return even or uneven
+    return even if even.score > 0.5 * uneven.score else uneven
 
 
 def _paper(grey):

@@ -216,25 +216,6 @@ def draw(path, grey, size, kind):
 KINDS = ["dark", "light", "transparent", "light-transparent", "faint", "deep"]
 
 
-def test_digits_look_the_same_however_they_are_drawn(tmp_path):
-    for grey, _ in list(digits())[:5]:
-        images = []
-        for kind in KINDS:
-            draw(tmp_path / "digit.png", grey, (150, 131), kind)
-            images.append(read_digit(tmp_path / "digit.png"))
-        for image in images:
-            assert image.shape == (28, 28) and image.dtype == np.float32
-            assert image.min() == 0 and 0.9 < image.max() <= 1
-            np.testing.assert_allclose(image, images[0], atol=0.08)
-            rows, columns = (
-                np.flatnonzero(image.sum(axis=axis) > 0) for axis in (1, 0)
-            )
-            assert max(np.ptp(rows), np.ptp(columns)) in (18, 19)
-            for axis in (0, 1):
-                centre = np.average(np.arange(28) + 0.5, weights=image.sum(axis=axis))
-                assert 14 <= centre < 15
-
-
 def test_digits_are_recognised(runs, tmp_path, capsys):
     images, labels = [], []
     for number, (grey, label) in enumerate(digits()):
