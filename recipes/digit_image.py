@@ -182,9 +182,9 @@ def _without_frame(grey):
         paper, strip = np.median(side, axis=0), np.median(side[0])
         share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
         for cuts, most in (strict, 0.02), (loose, 0.3):
-            bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= most)
-            framed = share[0] > 0.9 and len(bare)
-            cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+            bare = np.flatnonzero(share[: int(0.15 * height)] <= most)
+            cut = bare[0] + int(_extent(grey) / 200) if len(bare) else 0
+            cuts.append(min(cut, int(0.2 * height)) if share[0] > 0.9 else 0)
     # Where two sides are framed, the digit may touch the strip of another.
     cuts = loose if np.count_nonzero(strict) > 1 else strict
     top, right, bottom, left = cuts
@@ -255,13 +255,13 @@ def _find(ink, blurred, even=False):
     digits = []
     # The strongest ink may be a frame or a blot, the faintest a shadow: try all.
     for _ in range(3):
-        if len(values) < 2 or np.ptp(values) == 0:
+        if len(values) < 2 or np.ptp(values) < CONTRAST / 10:
             break
         threshold = threshold_otsu(values)
         digits.append(_longest(ink, blurred, threshold, even))
         if len(digits) == 1 and not even:
             strong = values[values > threshold]
-            if len(strong) > 1 and np.ptp(strong) > 0:
+            if len(strong) > 1 and np.ptp(strong) > CONTRAST / 10:
                 digits.append(_longest(ink, blurred, threshold_otsu(strong), even))
         values = values[values < threshold]
     return max(filter(None, digits), key=Digit.rank, default=None)
@@ -275,12 +275,12 @@ def _longest(ink, blurred, threshold, even):
     near = 2 * max(1, round(_extent(ink) / 100)) + 1
     steps = ndimage.maximum_filter(blurred, near)
     steps -= ndimage.minimum_filter(blurred, near)
-    parts = regionprops(labels)
+    specks = SMALLEST * _extent(ink)
+    parts = [part for part in regionprops(labels) if _side(part) >= specks / 5]
     best = None
     for part in parts:
         edge = part.image & rim[part.slice]
-        outside = _on_border(part, ink.shape)
-        if max(part.image.shape) < SMALLEST * _extent(ink) or edge.sum() <= outside:
+        if _side(part) < specks or edge.sum() <= _on_border(part, ink.shape):
             continue
         step = np.quantile(steps[part.slice][edge], 0.2)
         strength = np.quantile(blurred[part.slice][part.image], 0.9)
@@ -306,6 +306,11 @@ def _longest(ink, blurred, threshold, even):
     return best
 
 
+def _side(part):
+    """Return the longer side of a part's box."""
+    return max(side.stop - side.start for side in part.slice)
+
+
 def _on_border(part, shape):
     """Return how many pixels of a part's outline are on the picture's border."""
     rows, columns = part.slice
@@ -319,13 +324,13 @@ def _on_border(part, shape):
 
 def _belongs(part, main):
     """Say whether a part is the digit or, as the bar of a 5 may be, near and large."""
-    if part.area < 0.04 * main.area or max(part.image.shape) > max(main.image.shape):
+    if part.area < 0.04 * main.area or _side(part) > _side(main):
         return part is main
     gaps = [
         max(its.start - whole.stop, whole.start - its.stop)
         for its, whole in zip(part.slice, main.slice, strict=True)
     ]
-    return max(gaps) <= 0.15 * max(main.image.shape)
+    return max(gaps) <= 0.15 * _side(main)
 
 
 @dataclasses.dataclass
