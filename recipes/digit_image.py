@@ -250,6 +250,9 @@ def _paper(grey):
 def _find(ink, blurred, even=False):
     """Return the part of the ink that looks most like a digit, or None."""
     blurred = np.maximum(blurred, 0)
+    near = 2 * max(1, round(_extent(ink) / 100)) + 1
+    steps = ndimage.maximum_filter(blurred, near)
+    steps -= ndimage.minimum_filter(blurred, near)
     noise = np.median(np.abs(blurred - np.median(blurred)))
     values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
     digits = []
@@ -258,23 +261,22 @@ def _find(ink, blurred, even=False):
         if len(values) < 2 or np.ptp(values) < CONTRAST / 10:
             break
         threshold = threshold_otsu(values)
-        digits.append(_longest(ink, blurred, threshold, even))
+        digits.append(_longest(ink, blurred, steps, threshold, even))
         if len(digits) == 1 and not even:
             strong = values[values > threshold]
             if len(strong) > 1 and np.ptp(strong) > CONTRAST / 10:
-                digits.append(_longest(ink, blurred, threshold_otsu(strong), even))
+                digits.append(
+                    _longest(ink, blurred, steps, threshold_otsu(strong), even)
+                )
         values = values[values < threshold]
     return max(filter(None, digits), key=Digit.rank, default=None)
 
 
-def _longest(ink, blurred, threshold, even):
+def _longest(ink, blurred, steps, threshold, even):
     """Return the connected part of the ink that looks most like a digit, or None."""
     inked = blurred > threshold
     labels, _ = ndimage.label(inked, np.ones((3, 3)))
     rim = inked & ~ndimage.binary_erosion(inked, border_value=1)
-    near = 2 * max(1, round(_extent(ink) / 100)) + 1
-    steps = ndimage.maximum_filter(blurred, near)
-    steps -= ndimage.minimum_filter(blurred, near)
     specks = SMALLEST * _extent(ink)
     parts = [part for part in regionprops(labels) if _side(part) >= specks / 5]
     best = None
