@@ -96,6 +96,8 @@ def _shrunk(image, path):
     factor = max(1, int(np.ceil(np.sqrt(image.width * image.height / PIXELS))))
     deep = image.mode.startswith(("I", "F"))  # 16 bits or more
     if deep:
+        if image.mode == "I;16B":  # of which Pillow knows no extrema
+            image = image.convert("I")
         low, high = image.getextrema()
         if 0 <= low and 255 < high <= 65535:
             low, high = 0, 65535
