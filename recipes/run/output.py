@@ -10,6 +10,7 @@ error, by every program: there is no other place to say so.
 
 import contextlib
 import errno
+import io
 import os
 import sys
 
@@ -21,6 +22,8 @@ class OutputError(OSError):
 class GuardedStream:
     """A text stream for which OSError is OutputError, or nothing.
 
+    A letter that a terminal does not have is a question mark.
+
     Args:
         stream: The stream.
         needed: Whether to raise OutputError; else what cannot be written is dropped.
@@ -28,6 +31,8 @@ class GuardedStream:
 
     def __init__(self, stream, needed):
         self.stream, self.needed, self.error = stream, needed, None
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="replace")
 
     def _attempt(self, method, *arguments):
         try:
@@ -114,7 +119,7 @@ def open_missing():
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDONLY)
-            setattr(sys, name, open(null, "w", errors="replace"))
+            setattr(sys, name, open(null, "w"))
 
 
 def reason(error):
