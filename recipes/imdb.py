@@ -28,7 +28,7 @@ from recipes.run.command_line import (
 from recipes.run.config import Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, split_validation
-from recipes.training.fit import fit
+from recipes.training.fit import fit, predict
 
 SEGMENT = 25  # words that the modern preset's network reads in one go
 
@@ -183,7 +183,7 @@ def train(run, dataset):
     figures = fit(run, model, data, validation, saved=reader)
 
     words, labels = numbers(dataset.test)
-    probabilities = model.predict(words, batch_size=500, verbose=0)
+    probabilities = predict(model, words)
     figures["test_accuracy"] = float(np.mean((probabilities > 0.5) == labels))
     draw_imdb(run.folder, model, tokenizer, dataset.test, probabilities)
     return model, figures

@@ -1,7 +1,7 @@
 """Use a trained model: say which digit an image shows, or whether a review is good."""
 
-import io
 import json
+import math
 import os
 import pathlib
 import sys
@@ -84,9 +84,11 @@ def recipe_of(model):
 
 
 def print_result(result, as_json):
-    """Print one result at once."""
+    """Print one result at once; raise UserError if it is NaN."""
+    if not math.isfinite(result["probability"]):
+        raise UserError("the model answers NaN: its training has diverged")
     if as_json:
-        line = json.dumps(result, ensure_ascii=False)
+        line = json.dumps(result, ensure_ascii=False, allow_nan=False)
     else:
         line = f"{result['label']} {result['probability']:.4f}"
         text = " ".join(result.get("text", "").split())
@@ -200,15 +202,7 @@ def main(arguments):
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
     check_backend()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a terminal need not have every letter
-    try:
-        return options.predict(options)
-    except BrokenPipeError:  # the reader has seen enough: predict … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    return options.predict(options)
 
 
 if __name__ == "__main__":

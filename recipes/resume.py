@@ -13,13 +13,16 @@ CONFIGS = {recipe: program.config_class for recipe, program in PROGRAMS.items()}
 
 
 def reopen_last(runs):
-    """Return, ready to be resumed, the last run that is neither finished nor locked.
+    """Return, ready to be resumed, the last run that can be.
+
+    Runs that are finished, have diverged or are locked cannot.
 
     Raises:
         UserError: There is none.
     """
     for folder in find_runs(runs):
-        if folder.manifest.exists() and not folder.is_finished:
+        ended = folder.is_finished or folder.has_diverged
+        if folder.manifest.exists() and not ended:
             with contextlib.suppress(RunIsLocked):
                 if (stopped := reopen(folder, CONFIGS)) is not None:
                     return stopped
@@ -52,7 +55,6 @@ def main(arguments):
     if stopped is None:
         print(f"The run {folder} is finished: there is nothing to do.")
         return 0
-    print(f"Resuming {stopped.folder}.")
     return PROGRAMS[stopped.recipe].execute(stopped)
 
 

@@ -19,7 +19,8 @@ def describe(folder):
             names, shown = metrics, f"{accuracy:.4f}"
         else:
             manifest = folder.read_manifest()
-            accuracy, minutes, shown = -1.0, "", "unfinished"
+            accuracy, minutes = -1.0, ""
+            shown = "diverged" if folder.has_diverged else "unfinished"
             names = {**manifest["config"], "data": manifest["data"]}
         names = [str(names[key]) for key in ("data", "cell", "preset")]
     except (UserError, OSError, ValueError, KeyError, TypeError):

@@ -42,6 +42,7 @@ class RunFolder:
     model = _file("model.keras")  # the best model so far
     history = _file("history.csv")  # a row for each validation
     metrics = _file("metrics.json")  # the figures; once the run is finished
+    diverged = _file("diverged.txt")  # how training diverged; there is no metrics.json
     curves = _file("curves.png")
     gates = _file("gates.png")
     confusion = _file("confusion.png")
@@ -65,6 +66,11 @@ class RunFolder:
     def is_finished(self):
         """Whether the run is finished."""
         return self.metrics.exists()
+
+    @property
+    def has_diverged(self):
+        """Whether the run's training diverged: it would do so again."""
+        return self.diverged.exists()
 
     def events(self, logdir):
         """Return where the run writes its events for TensorBoard."""
@@ -239,7 +245,7 @@ def reopen(folder, configs):
 
     Raises:
         RunIsLocked: Another process works on it.
-        UserError: It is no run, or it is damaged.
+        UserError: It is no run, it is damaged, or its training diverged.
     """
     if not os.path.isdir(folder.path):
         raise UserError(f"there is no run {folder}")
@@ -267,6 +273,12 @@ def reopen(folder, configs):
         with held, contextlib.suppress(OSError):
             folder.checkpoint.unlink()
         return None
+    if folder.has_diverged:
+        held.close()
+        raise UserError(
+            f"the training of {folder} diverged, and would again: "
+            f"{folder.diverged} says how; begin a new run"
+        )
     return Run(manifest["recipe"], config, manifest["data"], folder, held)
 
 
