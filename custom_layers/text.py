@@ -64,7 +64,7 @@ def standardize_text(texts):
 
     - Letters of every script lose their case, and their accents, composed or not;
       ligatures, full-width letters and other compatibility forms become plain letters
-      (Unicode's NFKD and full case folding): ``É`` is ``e``, ``ß`` ``ss``, ``ﬁ`` ``fi``.
+      (Unicode's NFKD and full case folding): ``É`` is ``e``, ``ß`` is ``ss``.
     - Punctuation of every script is dropped, as ASCII's is: quotes, apostrophes,
       primes, dashes, the minus sign and the ellipsis sign.
     - Soft hyphens, zero-width characters, the byte order mark, variation selectors and

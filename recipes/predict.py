@@ -165,25 +165,19 @@ def predict_imdb(options):
         return 0
     status, number = 0, 0
     for number, line in enumerate(read_lines(options.file), 1):
-        fault = None
+        text = line.decode("utf-8", "replace").strip()
+        fault = None if text else "is empty"
         if len(line) > LINE_LIMIT and not line.endswith(b"\n"):
             fault = f"is longer than {LINE_LIMIT:,} bytes"
-        elif not line.strip():
-            fault = "is empty"
         if fault:
-            print(f"error: line {number} {fault}", file=sys.stderr, flush=True)
             status = 2
+            print(f"error: line {number} {fault}", file=sys.stderr, flush=True)
             continue
-        invalid = check_encoding(line, f"line {number}")
-        if invalid:
-            print(
-                f"warning: line {number} holds {invalid} times what is not UTF-8, "
-                "which is read as an unknown letter",
-                file=sys.stderr,
-                flush=True,
-            )
-        text = line.decode("utf-8", "replace").strip()
-        print_result({"line": number, **classify(model, path, text)}, options.json)
+        if check_encoding(line, f"line {number}"):
+            warning = "is not all UTF-8; what is not is read as an unknown letter"
+            print(f"warning: line {number} {warning}", file=sys.stderr, flush=True)
+        result = {"line": number, **classify(model, path, text)}
+        print_result(result, options.json)
     if not number:
         raise UserError("there is no review to read")
     return status
@@ -202,12 +196,12 @@ def read_lines(path):
     try:
         with open_reviews(path) as file:
             check_encoding(file.peek(), source)
-            line = file.readline(LINE_LIMIT + 1).removeprefix(codecs.BOM_UTF8)
-            while line:
+            if file.peek().startswith(codecs.BOM_UTF8):
+                file.read(len(codecs.BOM_UTF8))
+            while line := file.readline(LINE_LIMIT + 1):
                 yield line
                 while line and not line.endswith(b"\n"):
                     line = file.readline(LINE_LIMIT)
-                line = file.readline(LINE_LIMIT + 1)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot read {source}: {reason}") from error
@@ -240,22 +234,21 @@ def open_reviews(path):
 
 
 def check_encoding(block, source):
-    """Return how often a part of a text is not UTF-8; raise UserError if it is none.
+    """Return whether a part of a text is not all UTF-8.
 
-    It is none if it holds a NUL, or where more than a tenth is not UTF-8.
+    Raises:
+        UserError: It is no such text: it holds a NUL, or much that is not UTF-8.
     """
     text = block.decode("utf-8", "replace")
     invalid = text.count("\ufffd") - block.count("\ufffd".encode())
-    if b"\0" in block or invalid > max(1, len(text) // 10):
-        reason = (
-            "NUL bytes, as UTF-16 and binary files do"
-            if b"\0" in block
-            else f"{invalid} times what is not UTF-8"
-        )
+    expected = "reviews must be text in UTF-8, one a line: "
+    if b"\0" in block:
         raise UserError(
-            f"reviews must be text in UTF-8, one a line: {source} holds {reason}"
+            f"{expected}{source} holds NUL bytes, as UTF-16 and binary files do"
         )
-    return invalid
+    if invalid > max(1, len(text) // 10):
+        raise UserError(f"{expected}more than a tenth of {source} is not")
+    return invalid > 0
 
 
 def classify(model, path, text):
