@@ -195,6 +195,8 @@ def read_lines(path):
     source = "standard input" if path in (None, "-") else visible(path)
     try:
         with open_reviews(path) as file:
+            if path not in (None, "-"):
+                wait_for_writer(file)
             check_encoding(file.peek(), source)
             if file.peek().startswith(codecs.BOM_UTF8):
                 file.read(len(codecs.BOM_UTF8))
@@ -208,7 +210,7 @@ def read_lines(path):
 
 
 def open_reviews(path):
-    """Open a file, or standard input; say so where that waits for someone to write."""
+    """Return a file to read bytes of, or standard input; a pipe is not waited for."""
     if path in (None, "-"):
         if sys.stdin is None:
             return io.BufferedReader(io.BytesIO())
@@ -216,21 +218,21 @@ def open_reviews(path):
             print("Type one review a line; Ctrl-D ends.", file=sys.stderr, flush=True)
         return contextlib.nullcontext(sys.stdin.buffer)
     # To open a named pipe for blocking reads would wait for its writer.
-    file = open(
+    return open(
         path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
     )
+
+
+def wait_for_writer(file):
+    """Wait, not without a word, until somebody writes to a file that is a pipe."""
     if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
         writer = select.poll()
         writer.register(file, select.POLLIN)
         if not writer.poll(WAIT):
-            print(
-                f"Waiting for someone to write to the pipe {visible(path)} …",
-                file=sys.stderr,
-                flush=True,
-            )
+            message = f"Waiting for someone to write to the pipe {visible(file.name)} …"
+            print(message, file=sys.stderr, flush=True)
             writer.poll()
     os.set_blocking(file.fileno(), True)
-    return file
 
 
 def check_encoding(block, source):
