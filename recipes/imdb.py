@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.pictures.draw import draw_imdb
 from recipes.run.command_line import (
@@ -75,19 +76,19 @@ def make_tokenizer(texts, vocabulary, length):
     where cuDNN wants the padding; an empty text becomes one unknown word, since cuDNN
     cannot take a fully masked sequence.
 
+    The words are those of `custom_layers.standardize_text`: case, accents, punctuation
+    and typography count for nothing, so that a text with “typographic” quotes, dashes
+    and spaces has the numbers of the plain one. A saved model does the same.
+
     Args:
         texts: The texts whose words are counted: the training split alone.
         vocabulary: How many words to know.
         length: How many words to keep.
     """
-    vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
-    vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
-    # Keras saves one word a line; a word that holds a line break, "\x85" say, would
-    # spoil the file.
-    words = vectorize.get_vocabulary(include_special_tokens=False)
-    vectorize.set_vocabulary(
-        [word for word in words if len(f"{word}.".splitlines()) == 1]
+    vectorize = keras.layers.TextVectorization(
+        max_tokens=vocabulary, standardize=standardize_text, name="vectorize"
     )
+    vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
