@@ -17,6 +17,8 @@ from custom_layers.inspection.kernel_report import kernel_report
 from custom_layers.inspection.trace_gates import trace_gates
 from custom_layers.text import standardize_text
 
+__version__ = "0.1.0"
+
 #: Name -> constructor of a layer, called with ``units`` and keyword arguments.
 LAYERS = {
     "lstm": keras.layers.LSTM,

@@ -81,6 +81,10 @@ def start(arguments):
     for name, summary in PROGRAMS.items():
         programs.add_parser(name, help=summary)
     name = parser.parse_args(arguments[:1]).program
+    if name != "runs":  # which needs no Keras
+        from recipes.run.keras_settings import check_keras_settings
+
+        check_keras_settings()
     with fast_and_quiet():
         program = importlib.import_module(f"recipes.{name}")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

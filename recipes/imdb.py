@@ -19,14 +19,8 @@ from keras import ops
 from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.pictures.draw import draw_imdb
-from recipes.run.command_line import (
-    UserError,
-    check_above_zero,
-    check_at_least,
-    exit_with,
-    flag,
-)
-from recipes.run.config import Config
+from recipes.run.command_line import UserError, exit_with, flag
+from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, split_validation
 from recipes.training.fit import fit, predict
@@ -38,16 +32,20 @@ SEGMENT = 25  # words that the modern preset's network reads in one go
 class ImdbConfig(Config):
     """The choices of this program."""
 
-    vocabulary: int = flag(20_000, "words known, the most frequent ones")
-    words: int = flag(400, "words read of a review, the last ones")
-    embedding: int = flag(128, "size of a word's vector")
-    learning_rate: float = flag(2e-3, "step size of the optimiser, at its peak")
+    vocabulary: int = flag(
+        20_000, "words known, the most frequent ones", least=3, most=10**6
+    )
+    words: int = flag(
+        400, "words read of a review, the last ones", least=1, most=10_000
+    )
+    embedding: int = flag(128, "size of a word's vector", least=1, most=10_000)
+    learning_rate: float = flag(
+        2e-3, "step size of the optimiser, at its peak", **LEARNING_RATE
+    )
 
     def check(self):
         """Raise UserError for values that mean nothing."""
         super().check()
-        check_at_least(self, vocabulary=3, words=1, embedding=1)
-        check_above_zero(self, "learning_rate")
         if self.preset == "modern" and self.words % SEGMENT:
             raise UserError(
                 f"--words must be a multiple of {SEGMENT}, got {self.words}"

@@ -17,13 +17,8 @@ import tensorflow as tf
 
 from recipes.data.datasets import load_mnist
 from recipes.pictures.draw import draw_mnist
-from recipes.run.command_line import (
-    check_above_zero,
-    check_at_least,
-    exit_with,
-    flag,
-)
-from recipes.run.config import Config
+from recipes.run.command_line import exit_with, flag
+from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, make_batches, split_validation
 from recipes.training.fit import fit, predict
@@ -33,17 +28,15 @@ from recipes.training.fit import fit, predict
 class MnistConfig(Config):
     """The choices of this program."""
 
-    learning_rate: float = flag(6e-3, "step size of the optimiser, at its peak")
+    learning_rate: float = flag(
+        6e-3, "step size of the optimiser, at its peak", **LEARNING_RATE
+    )
     distortion: float = flag(
         1.0,
         "how much training images are turned, sheared, scaled and moved; 0: not at all",
+        least=0,
+        most=10,
     )
-
-    def check(self):
-        """Raise UserError for values that mean nothing."""
-        super().check()
-        check_at_least(self, distortion=0)
-        check_above_zero(self, "learning_rate")
 
 
 PRESETS = {

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -17,9 +18,9 @@ import tensorflow as tf
 import custom_layers  # noqa: F401 - registers the layers
 from recipes.data.digit_image import read_digit
 from recipes.reading import decode, visible
-from recipes.run.command_line import Parser, UserError, exit_with
-from recipes.run.environment import check_backend
+from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.folder import RunFolder
+from recipes.run.keras_settings import check_backend
 
 LINE_LIMIT = 2**20  # bytes of a review
 WAIT = 500  # milliseconds without a word while nobody writes to a named pipe
@@ -284,14 +285,17 @@ def main(arguments):
             "--run", default="", help="name or folder of the run (default: the newest)"
         )
         recipe.add_argument(
-            "--runs", default="runs", help="folder of all runs (default: runs)"
+            "--runs",
+            type=folder_name,
+            default="runs",
+            help="folder of all runs (default: runs)",
         )
         recipe.add_argument(
             "--json", action="store_true", help="print JSON, one object a line"
         )
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
-    check_backend()
+    check_backend(keras.backend.backend())
     return options.predict(options)
 
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import os
-import pathlib
 
 from recipes import imdb, mnist
-from recipes.run.command_line import Parser, UserError, exit_with
-from recipes.run.folder import RunFolder, RunIsLocked, find_runs, reopen
+from recipes.run.command_line import Parser, UserError, exit_with, folder_name
+from recipes.run.environment import versions
+from recipes.run.folder import IsNoRun, RunFolder, RunIsLocked, find_runs, reopen
+from recipes.run.values import printable
 
 PROGRAMS = {"mnist": mnist.PROGRAM, "imdb": imdb.PROGRAM}
 CONFIGS = {recipe: program.config_class for recipe, program in PROGRAMS.items()}
@@ -21,9 +22,8 @@ def reopen_last(runs):
         UserError: There is none.
     """
     for folder in find_runs(runs):
-        ended = folder.is_finished or folder.has_diverged
-        if folder.manifest.exists() and not ended:
-            with contextlib.suppress(RunIsLocked):
+        if not folder.is_finished and not folder.has_diverged:
+            with contextlib.suppress(IsNoRun, RunIsLocked):
                 if (stopped := reopen(folder, CONFIGS)) is not None:
                     return stopped
     raise UserError(f"there is no run in {runs} to resume")
@@ -31,10 +31,24 @@ def reopen_last(runs):
 
 def find(name, runs):
     """Return the folder of a run, named by its path or by a name that one run has."""
-    named = [path for path in runs.glob("*/*") if path.name == name]
+    named = [folder for folder in find_runs(runs) if folder.path.name == name]
     if not os.path.isdir(name) and len(named) == 1:
-        return RunFolder(named[0])
+        return named[0]
     return RunFolder(name)
+
+
+def warn_of_versions(began):
+    """Print one line if a run began with other versions than these of now."""
+    now = versions()
+    changed = [
+        f"{name} {version}, now {now.get(name)}"
+        for name, version in began.items()
+        if version != now.get(name)
+    ]
+    if changed:
+        print(
+            f"WARNING: the run began with {'; '.join(changed)}: its result may differ."
+        )
 
 
 def main(arguments):
@@ -46,15 +60,18 @@ def main(arguments):
         help="folder of the run (default: the unfinished run begun last)",
     )
     parser.add_argument(
-        "--runs", default="runs", help="folder of all runs (default: 'runs')"
+        "--runs",
+        type=folder_name,
+        default="runs",
+        help="folder of all runs (default: 'runs')",
     )
     chosen = parser.parse_args(arguments)
-    runs = pathlib.Path(chosen.runs)
-    folder = find(chosen.run, runs) if chosen.run else None
-    stopped = reopen(folder, CONFIGS) if folder else reopen_last(runs)
+    folder = find(chosen.run, chosen.runs) if chosen.run else None
+    stopped = reopen(folder, CONFIGS) if folder else reopen_last(chosen.runs)
     if stopped is None:
-        print(f"The run {folder} is finished: there is nothing to do.")
+        print(f"The run {printable(str(folder))} is finished: there is nothing to do.")
         return 0
+    warn_of_versions(stopped.versions)
     return PROGRAMS[stopped.recipe].execute(stopped)
 
 

@@ -2,37 +2,67 @@
 
 import json
 
-from recipes.run.command_line import Parser, UserError, exit_with
-from recipes.run.folder import find_runs
+from recipes.run.command_line import Parser, exit_with, folder_name
+from recipes.run.files import Damaged, Unreadable, read
+from recipes.run.folder import CONFIG, MANIFEST, find_runs
+from recipes.run.values import Allowed, check_entries, printable
 
 HEADER = ("recipe", "data", "cell", "preset", "accuracy", "minutes", "run")
 NUMBERS = ("accuracy", "minutes")
+#: What the table shows of ``metrics.json``.
+METRICS = {
+    "test_accuracy": Allowed(float, least=0, most=1),
+    "fit_seconds": Allowed(float, least=0, most=1e9),
+    "data": MANIFEST["data"],
+    **CONFIG,
+}
+
+
+def parse_metrics(content):
+    """Return what ``metrics.json`` holds."""
+    metrics = json.loads(content)
+    check_entries("it", metrics, METRICS)
+    return metrics
+
+
+def summarize(folder):
+    """Return names of a run, its test accuracy, -1 without one, its state and minutes.
+
+    Raises:
+        FileNotFoundError: It is gone.
+        UserError: Its metrics or its manifest cannot be read, or are damaged.
+    """
+    try:
+        metrics = read(folder.metrics, parse_metrics)
+    except FileNotFoundError:
+        manifest = folder.read_manifest()
+        names = {**manifest["config"], "data": manifest["data"]}
+        return names, -1.0, "diverged" if folder.has_diverged else "unfinished", ""
+    accuracy, minutes = metrics["test_accuracy"], metrics["fit_seconds"] / 60
+    return metrics, accuracy, f"{accuracy:.4f}", f"{minutes:.1f}"
 
 
 def describe(folder):
     """Return the test accuracy of a run, -1 without one, and its row of the table."""
     try:
-        if folder.is_finished:
-            metrics = json.loads(folder.metrics.read_text())
-            accuracy = float(metrics["test_accuracy"])
-            minutes = f"{float(metrics['fit_seconds']) / 60:.1f}"
-            names, shown = metrics, f"{accuracy:.4f}"
-        else:
-            manifest = folder.read_manifest()
-            accuracy, minutes = -1.0, ""
-            shown = "diverged" if folder.has_diverged else "unfinished"
-            names = {**manifest["config"], "data": manifest["data"]}
-        names = [str(names[key]) for key in ("data", "cell", "preset")]
-    except (UserError, OSError, ValueError, KeyError, TypeError):
-        accuracy, minutes, names, shown = -1.0, "", [""] * 3, "damaged"
-    return accuracy, (folder.recipe, *names, shown, minutes, str(folder))
+        names, accuracy, state, minutes = summarize(folder)
+    except (Unreadable, FileNotFoundError):
+        names, accuracy, state, minutes = {}, -1.0, "unreadable", ""
+    except Damaged:
+        names, accuracy, state, minutes = {}, -1.0, "damaged", ""
+    names = [names.get(key, "") for key in ("data", "cell", "preset")]
+    row = (folder.recipe, *names, state, minutes, str(folder))
+    return accuracy, tuple(map(printable, row))
 
 
 def main(arguments):
     """Print the table; return the exit status."""
     parser = Parser(prog="python -m recipes runs", description=__doc__)
     parser.add_argument(
-        "--runs", default="runs", help="folder of all runs (default: 'runs')"
+        "--runs",
+        type=folder_name,
+        default="runs",
+        help="folder of all runs (default: 'runs')",
     )
     runs = parser.parse_args(arguments).runs
     described = [describe(folder) for folder in find_runs(runs)]

@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from recipes.run import output
+from recipes.run.values import FOLDER, Allowed, printable
 
 
 class UserError(Exception):
@@ -28,11 +29,35 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help explains the command line)")
 
 
-def flag(default, help, choices=None):
-    """Make a dataclass field that is a flag and explains itself in ``--help``."""
+def flag(default, help, **limits):
+    """Make a dataclass field that is a flag.
+
+    Args:
+        default: Its default, which gives its type.
+        help: What ``--help`` says of it.
+        **limits: What it may be: see `Allowed`.
+    """
+    allowed = Allowed(type(default), **limits)
     return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices}
+        default=default, metadata={"help": help, "allowed": allowed}
     )
+
+
+def check_flags(config):
+    """Raise UserError unless each flag of ``config`` has an allowed value."""
+    for field in dataclasses.fields(config):
+        name = "--" + field.name.replace("_", "-")
+        try:
+            field.metadata["allowed"].check(name, getattr(config, field.name))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def folder_name(text):
+    """Return the folder that a flag of a tool names: the ``type`` of such a flag."""
+    if not FOLDER.holds(text):
+        raise argparse.ArgumentTypeError(f"it must be {FOLDER}, got {text!r}")
+    return text
 
 
 def parse(program, presets, description, arguments):
@@ -64,12 +89,13 @@ def parse(program, presets, description, arguments):
         shown = "; ".join(f"{name}: {value!r}" for name, value in defaults.items())
         if len(set(defaults.values())) == 1:
             shown = repr(defaults[default])
+        choices = field.metadata["allowed"].choices
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
             type=field.type,
-            choices=field.metadata["choices"],
+            choices=choices,
             default=None,
-            metavar=None if field.metadata["choices"] else field.type.__name__.upper(),
+            metavar=None if choices else field.type.__name__.upper(),
             help=f"{field.metadata['help']} (default: {shown})".replace("%", "%%"),
         )
     chosen = vars(parser.parse_args(arguments))
@@ -77,23 +103,6 @@ def parse(program, presets, description, arguments):
     return dataclasses.replace(
         preset, **{k: v for k, v in chosen.items() if v is not None}
     )
-
-
-def check_at_least(config, **minimums):
-    """Raise UserError unless each named field is at least its minimum, and finite."""
-    for name, minimum in minimums.items():
-        value, flag = getattr(config, name), "--" + name.replace("_", "-")
-        if not value >= minimum:
-            raise UserError(f"{flag} must be at least {minimum}, got {value!r}")
-        if value == float("inf"):
-            raise UserError(f"{flag} must be finite, got {value!r}")
-
-
-def check_above_zero(config, name):
-    """Raise UserError unless the named field of ``config`` is above 0 and finite."""
-    value = getattr(config, name)
-    if not 0 < value < float("inf"):
-        raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value!r}")
 
 
 def expand(arguments):
@@ -128,7 +137,8 @@ def exit_with(main):
             with output.guarded("stdout", needed=True):
                 status = main(expand(sys.argv[1:]))
         except UserError as error:
-            print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+            line = printable(" ".join(str(error).splitlines()))
+            print("error:", line, file=sys.stderr)
             status = 2
         except KeyboardInterrupt:
             status = 130

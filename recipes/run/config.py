@@ -1,49 +1,79 @@
 """The choices that both programs offer."""
 
 import dataclasses
-import pathlib
 
 from custom_layers import LAYERS
-from recipes.run.command_line import UserError, check_at_least, flag
+from recipes.run.command_line import UserError, check_flags, flag
+from recipes.run.values import FOLDER
+
+LEARNING_RATE = {"least": 1e-9, "most": 1000}  # the limits of that flag
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The choices that both programs offer."""
 
-    preset: str
+    preset: str = flag("modern", "the program to run", choices=("modern", "classic"))
     cell: str = flag("lstm", "the recurrent cell", choices=tuple(LAYERS))
-    units: int = flag(128, "units of the recurrent layer")
-    epochs: int = flag(0, "passes over the training data; 0: no limit")
-    steps: int = flag(0, "training steps; 0: no limit")
-    save_every: int = flag(0, "steps between two validations; 0: an epoch")
-    batch: int = flag(128, "examples in a batch")
-    seed: int = flag(1, "seed of weights, order of the data and dropout")
+    units: int = flag(128, "units of the recurrent layer", least=1, most=10_000)
+    epochs: int = flag(
+        0, "passes over the training data; 0: no limit", least=0, most=10_000
+    )
+    steps: int = flag(0, "training steps; 0: no limit", least=0, most=10**9)
+    save_every: int = flag(
+        0, "steps between two validations; 0: an epoch", least=0, most=10**9
+    )
+    batch: int = flag(128, "examples in a batch", least=1, most=10**6)
+    seed: int = flag(
+        1, "seed of weights, order of the data and dropout", least=0, most=2**32 - 1
+    )
     data: str = flag(
         "auto",
         "full: the real data; sample: the built-in sample; auto: real, else sample",
         choices=("auto", "full", "sample"),
     )
-    name: str = flag("", "name of the run's folder; empty: cell-preset-seed")
-    runs: str = flag("runs", "folder of all runs")
-    logdir: str = flag("", "folder for TensorBoard's events; empty: none")
-    target: float = flag(0.0, "exit with status 1 below this test accuracy")
+    name: str = flag(
+        "",
+        "name of the run's folder; empty: cell-preset-seed",
+        pattern=r"([^./][^/]{0,99})?",
+        words="the name of a folder, not a path: at most 100 printable characters, "
+        "and no dot in front",
+    )
+    runs: str = flag(
+        "runs", "folder of all runs", pattern=FOLDER.pattern, words=FOLDER.words
+    )
+    logdir: str = flag(
+        "",
+        "folder for TensorBoard's events; empty: none",
+        pattern=f"({FOLDER.pattern})?",
+        words=FOLDER.words,
+    )
+    target: float = flag(
+        0.0, "exit with status 1 below this test accuracy", least=0, most=1
+    )
+
+    @classmethod
+    def restore(cls, choices):
+        """Return the configuration that was saved as a dict.
+
+        Raises:
+            ValueError: It is none, or one with which no run can have begun.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if differing := names ^ choices.keys():
+            raise ValueError(f"config lacks or must not have {', '.join(differing)}")
+        config = cls(**choices)
+        try:
+            config.check()
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return config
 
     def check(self):
         """Raise UserError for values that mean nothing."""
-        check_at_least(
-            self, units=1, epochs=0, steps=0, save_every=0, batch=1, seed=0, target=0.0
-        )
+        check_flags(self)
         if not self.epochs and not self.steps:
             raise UserError("--epochs and --steps are both 0: training would never end")
-        if self.target > 1:
-            raise UserError(f"--target must be at most 1, got {self.target!r}")
-        if self.seed >= 2**32:
-            raise UserError(f"--seed must be below 2**32, got {self.seed}")
-        if pathlib.PurePath(self.name).name != self.name or self.name.startswith("."):
-            raise UserError(
-                f"--name must be the name of a folder, not a path, got {self.name!r}"
-            )
 
     def make_recurrent(self, **options):
         """Return the recurrent layer that ``--cell`` and ``--units`` name.

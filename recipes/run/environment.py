@@ -8,17 +8,8 @@ import platform
 import keras
 import tensorflow as tf
 
-from recipes.run.command_line import UserError
-
-
-def check_backend():
-    """Raise UserError unless Keras uses TensorFlow, which reads the data."""
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise UserError(
-            f"the backend of Keras must be tensorflow, got {backend}: "
-            "set KERAS_BACKEND=tensorflow"
-        )
+import custom_layers
+from recipes.run.keras_settings import check_backend
 
 
 def set_up(seed):
@@ -27,7 +18,7 @@ def set_up(seed):
     Raises:
         UserError: Keras uses another backend.
     """
-    check_backend()
+    check_backend(keras.backend.backend())
     keras.utils.set_random_seed(seed)
     if not tf.config.list_physical_devices("GPU"):
         # TensorFlow keeps its threads once it has started.
@@ -60,4 +51,5 @@ def versions():
         "python": platform.python_version(),
         "backend": keras.backend.backend(),
         **{package: importlib.metadata.version(package) for package in packages},
+        "custom_layers": custom_layers.__version__,
     }

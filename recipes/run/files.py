@@ -1,23 +1,80 @@
-"""Files that appear under their names only when they are complete."""
+"""Files: read whole, and written so that they appear only when they are complete."""
 
 import contextlib
 import csv
 import json
 import os
+import pathlib
+import re
+import tempfile
+
+from recipes.run.command_line import UserError
+
+
+class Unreadable(UserError):
+    """A file cannot be read now. It may be whole."""
+
+
+class Damaged(UserError):
+    """A file was read, and does not hold what it should."""
+
+
+def read(path, parse):
+    """Return what ``parse`` makes of the bytes of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        Unreadable: It cannot be read: permission, an I/O error, too little memory.
+        Damaged: ``parse`` raised an error; a UserError goes through.
+    """
+    try:
+        content = pathlib.Path(path).read_bytes()
+        return _parse(path, content, parse)
+    except MemoryError as error:
+        raise Unreadable(f"cannot read {path}: too little memory") from error
+    except NotADirectoryError as error:  # there is a file in place of its folder
+        raise FileNotFoundError(*error.args) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(f"cannot read {path}: {error.strerror}") from error
+
+
+def _parse(path, content, parse):
+    try:
+        return parse(content)
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:  # a damaged file can raise almost anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise Damaged(f"{path} is damaged ({reason})") from error
+
+
+def tensorflow_reason(error):
+    """Return why TensorFlow failed at a file, without path and names of operations.
+
+    >>> tensorflow_reason("{{function_node X}} /a/b; Disk full\\n\\tFlushing. [Op:Y]")
+    'Disk full'
+    """
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", f"{error}\n").strip()
+    return text.split("\n")[0].split("; ")[-1].strip()
 
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """Write a file atomically: yield a path that is renamed to ``path`` on success."""
-    unfinished = path.with_name(f"unfinished-{path.name}")
-    try:
+    """Write a file atomically: yield a path that is renamed to ``path`` on success.
+
+    It lies in a new folder that nobody else can write in, so that no link planted there
+    is followed.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="unfinished-", dir=path.parent, ignore_cleanup_errors=True
+    ) as folder:
+        unfinished = pathlib.Path(folder) / path.name
         yield unfinished
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
-    except Exception:  # a full disk, often: give the room back
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def write_json(path, value):

@@ -12,16 +12,31 @@ import shlex
 import shutil
 import time
 
+from recipes.run import files
 from recipes.run.command_line import UserError
-from recipes.run.files import write_json
+from recipes.run.values import Allowed, check_entries
 
 ABANDONED_AFTER = (
     3600  # seconds: older unnamed folders were left behind by killed processes
 )
 
+#: The entries of ``config.json``, and those of its ``config`` that every run has.
+MANIFEST = {
+    "recipe": Allowed(str),
+    "data": Allowed(str, choices=("full", "sample")),
+    "config": Allowed(dict),
+}
+CONFIG = dict.fromkeys(
+    ("cell", "preset"), Allowed(str, pattern=r"[\w-]{1,40}", words="a name")
+)
+
 
 class RunIsLocked(UserError):
     """Another process works on the run."""
+
+
+class IsNoRun(UserError):
+    """The folder cannot be resumed: it is not there, or has no ``config.json``."""
 
 
 def _file(name):
@@ -65,7 +80,7 @@ class RunFolder:
     @property
     def is_finished(self):
         """Whether the run is finished."""
-        return self.metrics.exists()
+        return os.path.isfile(self.metrics)
 
     @property
     def has_diverged(self):
@@ -77,27 +92,52 @@ class RunFolder:
         name = os.path.basename(os.path.abspath(self.path))
         return pathlib.Path(logdir) / self.recipe / name
 
-    def read_manifest(self):
-        """Return what ``config.json`` holds: ``recipe``, ``data`` and ``config``.
+    @property
+    def resume_command(self):
+        """The command that resumes the run."""
+        return f"make resume RUN={shlex.quote(str(self))}"
+
+    def read(self, path, parse):
+        """Return what ``parse`` makes of a file that resuming needs.
 
         Raises:
-            UserError: It cannot be read.
+            FileNotFoundError: There is no such file.
+            UserError: It cannot be read now, or it is damaged: it says how to resume,
+                or what is left.
         """
         try:
-            manifest = json.loads(self.manifest.read_text())
-            return {
-                "recipe": manifest["recipe"],
-                "data": manifest["data"],
-                "config": {**manifest["config"]},
-            }
-        except OSError as error:
-            raise UserError(f"cannot read {self.manifest}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise self.damaged_manifest() from error
+            return files.read(path, parse)
+        except files.Unreadable as error:
+            raise files.Unreadable(
+                f"{error}; nothing is lost: when that is solved, {self.resume_command}"
+            ) from error
+        except files.Damaged as error:
+            raise files.Damaged(self.lost(error)) from error
 
-    def damaged_manifest(self):
-        """Return the error to raise where ``config.json`` is damaged."""
-        return UserError(f"{self.manifest} is damaged: this run cannot be resumed")
+    def lost(self, reason):
+        """Say that the run cannot be resumed, why, and what is left of it."""
+        left = f"; its best model so far is still there: {self.model}"
+        return (
+            f"{reason}: this run cannot be resumed"
+            f"{left if os.path.isfile(self.model) else ''}"
+        )
+
+    def read_manifest(self, parse=None):
+        """Return what ``config.json`` holds: see `MANIFEST`.
+
+        Args:
+            parse: Called with it; returns what to return instead.
+
+        Raises: See `read`.
+        """
+
+        def parse_all(content):
+            manifest = json.loads(content)
+            check_entries("it", manifest, MANIFEST)
+            check_entries("config", manifest["config"], CONFIG)
+            return parse(manifest) if parse else manifest
+
+        return self.read(self.manifest, parse_all)
 
 
 class Run:
@@ -110,13 +150,16 @@ class Run:
         source: Which data to load: ``config.data``, or, of a resumed run, what it used
             so far.
         folder: The `RunFolder`, None before it exists.
+        versions: Of a resumed run, the versions that it began with, as far as known.
     """
 
-    def __init__(self, recipe, config, source=None, folder=None, lock=None):
+    def __init__(
+        self, recipe, config, source=None, folder=None, lock=None, versions=None
+    ):
         if config.logdir:
             config = dataclasses.replace(config, logdir=os.path.abspath(config.logdir))
         self.recipe, self.config, self.source = recipe, config, source or config.data
-        self.folder, self.lock = folder, lock
+        self.folder, self.lock, self.versions = folder, lock, versions or {}
 
     @property
     def events(self):
@@ -135,6 +178,9 @@ class Run:
         """
         if self.folder is not None:
             return
+        # It imports TensorFlow, which the table of runs does without.
+        from recipes.run.environment import versions
+
         config = self.config
         parent = pathlib.Path(config.runs) / self.recipe
         wanted = config.name or f"{config.cell}-{config.preset}-{config.seed}"
@@ -144,9 +190,13 @@ class Run:
         new = RunFolder(parent / f".new-{secrets.token_hex(8)}")
         try:
             new.path.mkdir(parents=True)
-            choices = dataclasses.asdict(config)
-            manifest = {"recipe": self.recipe, "data": source, "config": choices}
-            write_json(new.manifest, manifest)
+            manifest = {
+                "recipe": self.recipe,
+                "data": source,
+                "versions": versions(),
+                "config": dataclasses.asdict(config),
+            }
+            files.write_json(new.manifest, manifest)
             self.lock = lock(new.manifest)
             folders = (RunFolder(parent / name) for name in names)
             self.folder = next(
@@ -189,7 +239,7 @@ class Run:
 
     def resume_command(self):
         """Return the command that resumes this run."""
-        return f"make resume RUN={shlex.quote(str(self.folder))}"
+        return self.folder.resume_command
 
 
 def lock(path):
@@ -245,30 +295,38 @@ def reopen(folder, configs):
 
     Raises:
         RunIsLocked: Another process works on it.
-        UserError: It is no run, it is damaged, or its training diverged.
+        IsNoRun: It is no run.
+        UserError: It cannot be read, it is damaged, or its training diverged.
     """
-    if not os.path.isdir(folder.path):
-        raise UserError(f"there is no run {folder}")
-    if not os.path.isfile(folder.manifest):
-        raise UserError(
+
+    def parse(manifest):
+        Allowed(str, choices=tuple(configs)).check("recipe", manifest["recipe"])
+        began = manifest.get("versions", {})
+        check_entries("versions", began, dict.fromkeys(began, Allowed(str)))
+        config = configs[manifest["recipe"]].restore(manifest["config"])
+        return manifest["recipe"], config, manifest["data"], began
+
+    try:
+        recipe, config, data, began = folder.read_manifest(parse)
+    except FileNotFoundError as error:
+        if not os.path.isdir(folder.path):
+            raise IsNoRun(f"there is no run {folder}") from error
+        raise IsNoRun(
             f"{folder} is not a run that can be resumed: "
             f"it has no {folder.manifest.name}"
-        )
-    manifest = folder.read_manifest()
-    try:
-        config = configs[manifest["recipe"]](**manifest["config"])
-        config.check()
-    except (KeyError, TypeError, UserError) as error:
-        raise folder.damaged_manifest() from error
+        ) from error
     try:
         held = lock(folder.manifest)
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write in {folder}: {error.strerror}; "
+            f"when that is solved: {folder.resume_command}"
+        ) from error
     if held is None:
         raise RunIsLocked(f"another process is working on {folder}")
     with contextlib.suppress(OSError):
         for leftover in folder.path.glob("unfinished-*"):
-            leftover.unlink()
+            shutil.rmtree(leftover)
     if folder.is_finished:
         with held, contextlib.suppress(OSError):
             folder.checkpoint.unlink()
@@ -279,15 +337,47 @@ def reopen(folder, configs):
             f"the training of {folder} diverged, and would again: "
             f"{folder.diverged} says how; begin a new run"
         )
-    return Run(manifest["recipe"], config, manifest["data"], folder, held)
+    return Run(recipe, config, data, folder, held, began)
 
 
 def find_runs(runs):
-    """Return the folders of all runs below ``runs``, the one begun last first."""
+    """Return the folders of all runs below ``runs``, the one begun last first.
+
+    Also those that may be runs, and cannot be looked into.
+
+    Raises:
+        UserError: ``runs`` cannot be looked into.
+    """
+    try:
+        parents = list_folders(pathlib.Path(runs))
+    except OSError as error:
+        raise UserError(f"cannot read {runs}: {error.strerror}") from error
     begun = {}
-    for path in pathlib.Path(runs).glob("*/[!.]*"):
-        folder = RunFolder(path)
-        for file in (folder.manifest, folder.metrics):
-            if os.path.exists(file):
-                begun.setdefault(folder, file.stat().st_mtime_ns)
-    return sorted(begun, key=begun.get, reverse=True)
+    for parent in parents:
+        try:
+            paths = list_folders(parent)
+        except OSError:
+            paths = [parent]
+        begun |= {RunFolder(path): when_begun(RunFolder(path)) for path in paths}
+    found = [folder for folder, begun_at in begun.items() if begun_at is not None]
+    return sorted(found, key=begun.get, reverse=True)
+
+
+def list_folders(path):
+    """Return the folders in a folder, without hidden ones; none if it is none."""
+    try:
+        return [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def when_begun(folder):
+    """Return when a run was begun, 0 if that cannot be seen, None if it is no run."""
+    for file in (folder.manifest, folder.metrics):
+        try:
+            return file.stat().st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return 0
+    return None

@@ -22,7 +22,7 @@ class OutputError(OSError):
 class GuardedStream:
     """A text stream for which OSError is OutputError, or nothing.
 
-    A letter that a terminal does not have is a question mark.
+    A letter that a terminal does not have becomes an escape.
 
     Args:
         stream: The stream.
@@ -31,8 +31,8 @@ class GuardedStream:
 
     def __init__(self, stream, needed):
         self.stream, self.needed, self.error = stream, needed, None
-        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
     def _attempt(self, method, *arguments):
         try:

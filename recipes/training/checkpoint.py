@@ -1,6 +1,8 @@
 """Keeps the best model of a run, and all that is needed to resume it."""
 
+import io
 import json
+import sys
 import time
 
 import keras
@@ -8,6 +10,30 @@ import numpy as np
 
 from recipes.run.command_line import UserError
 from recipes.run.files import atomic_write, save_model, write_csv
+from recipes.run.values import Allowed, check_entries
+
+SHARE = Allowed(float, least=0, most=1)
+AMOUNT = Allowed(float, least=0, most=sys.float_info.max)
+COUNT = Allowed(int, least=1, most=10**12)
+#: What a checkpoint's progress holds.
+PROGRESS = {
+    "rows": Allowed(list),
+    "step": COUNT,
+    "seconds": AMOUNT,
+    "best": SHARE,
+}
+#: What a row of the history holds.
+ROW = {
+    "validation": COUNT,
+    "step": COUNT,
+    "accuracy": SHARE,
+    "loss": AMOUNT,
+    "val_accuracy": SHARE,
+    "val_loss": AMOUNT,
+    "seconds": AMOUNT,
+}
+#: Choices that do not change the result: they may be others when a run is resumed.
+WITHOUT_EFFECT = ("name", "runs", "logdir", "target")
 
 BOUND = float(np.finfo("float32").max) ** 0.5  # 1.8e19
 
@@ -63,33 +89,57 @@ def write_checkpoint(path, progress, state, best_state):
         np.savez(unfinished, **arrays)
 
 
-def read_checkpoint(path, shapes):
+def parse_checkpoint(content, like, check_begun):
     """Return progress, state and best state, as given to `write_checkpoint`.
 
     Args:
-        path: The file.
-        shapes: The shapes that the arrays of a state must have.
+        content: The bytes of the file.
+        like: A state, whose shapes and types the states must have.
+        check_begun: Called with the progress's ``begun``, None without one, before the
+            rest is looked at.
 
     Raises:
-        UserError: The file is damaged, or of another model.
+        ValueError: They differ; other errors, too, if the file is damaged.
     """
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            progress = json.loads(str(arrays["progress"]))
-            numbers = range(len(shapes))
-            states = [
-                [arrays[f"{name}_{number}"] for number in numbers]
-                for name in ("state", "best")
-            ]
-    except Exception as error:  # a damaged file can raise almost anything
-        raise UserError(
-            f"the checkpoint {path} is damaged: this run cannot be resumed"
-        ) from error
-    if any([value.shape for value in state] != shapes for state in states):
-        raise UserError(
-            f"the checkpoint {path} is of another model: this run cannot be resumed"
-        )
-    return progress, *states
+    names = [
+        f"{name}_{number}" for name in ("state", "best") for number in range(len(like))
+    ]
+    with np.load(io.BytesIO(content)) as arrays:
+        progress = json.loads(str(arrays["progress"]))
+        check_entries("progress", progress, PROGRESS)
+        check_begun(progress.get("begun"))
+        check_rows(progress)
+        if sorted(arrays.files) != sorted(["progress", *names]):
+            raise ValueError("it is of another model")
+        values = [arrays[name] for name in names]
+    for name, value, expected in zip(names, values, [*like, *like], strict=True):
+        if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(
+                f"{name} must be {expected.dtype} {expected.shape}, "
+                f"got {value.dtype} {value.shape}"
+            )
+    return progress, values[: len(like)], values[len(like) :]
+
+
+def check_rows(progress):
+    """Raise ValueError unless the rows are those that a run can have written."""
+    rows = progress["rows"]
+    for number, row in enumerate(rows, 1):
+        check_entries(f"row {number}", row, ROW)
+        if row["validation"] != number or row.keys() != rows[0].keys():
+            raise ValueError(f"row {number} does not follow the one before it")
+    steps = [row["step"] for row in rows]
+    if steps != sorted(set(steps)) or steps[-1:] != [progress["step"]]:
+        raise ValueError(f"the rows do not lead to step {progress['step']}")
+    if progress["best"] != max(row["val_accuracy"] for row in rows):
+        raise ValueError(f"best is {progress['best']}, and that of no row")
+
+
+def decisive(manifest):
+    """Return the entries of a manifest that decide the result of its run."""
+    entries = {**manifest["config"], "recipe": manifest["recipe"]}
+    entries["data"] = manifest["data"]  # which the choice "auto" has become
+    return {key: entries[key] for key in entries if key not in WITHOUT_EFFECT}
 
 
 class BestAndCheckpoint(keras.callbacks.Callback):
@@ -109,6 +159,7 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         seconds: How long training took before this process.
         best: The best validation accuracy.
         best_state: The model's state then.
+        begun: The choices that decide the result.
         interrupted: Set to True, it ends training after the current step, with
             KeyboardInterrupt.
     """
@@ -156,6 +207,7 @@ class BestAndCheckpoint(keras.callbacks.Callback):
             "step": self.step,
             "seconds": self.seconds + time.perf_counter() - self.began,
             "best": self.best,
+            "begun": self.begun,
         }
         write_checkpoint(self.folder.checkpoint, progress, state, self.best_state)
         if self.interrupted:
@@ -172,23 +224,45 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         again.
 
         Raises:
-            UserError: The checkpoint is damaged, of another model, or of an earlier
-                release.
+            UserError: The checkpoint cannot be read, is damaged, or is of an earlier
+                release, or ``config.json`` was changed since.
         """
-        path = self.folder.checkpoint
-        if not path.exists():
+        self.begun = decisive(self.folder.read_manifest())
+        like = get_state(model)
+        try:
+            progress, state, self.best_state = self.folder.read(
+                self.folder.checkpoint,
+                lambda content: parse_checkpoint(content, like, self.check_begun),
+            )
+        except FileNotFoundError:
             return
-        shapes = [value.shape for value in get_state(model)]
-        progress, state, self.best_state = read_checkpoint(path, shapes)
         self.rows, self.step = progress["rows"], progress["step"]
         self.seconds, self.best = progress["seconds"], progress["best"]
-        if "validation" not in self.rows[0]:
-            raise UserError(
-                f"the checkpoint {path} was written by an earlier release: this run "
-                f"cannot be resumed; its best model so far is {self.folder.model}"
-            )
         set_state(model, self.best_state)
         save_model(self.folder.model, self.saved)
         set_state(model, state)
         write_csv(self.folder.history, self.rows)
         print(f"Resuming after step {self.step:,} of {self.steps:,}.", flush=True)
+
+    def check_begun(self, begun):
+        """Raise UserError unless the run is to do what it did when it began.
+
+        Args:
+            begun: What the checkpoint says of that; None in an earlier release.
+        """
+        if begun is None:
+            raise UserError(
+                self.folder.lost("the checkpoint was written by an earlier release")
+            )
+        Allowed(dict).check("begun", begun)
+        changed = [
+            f"{key} is {value!r} and was {begun.get(key)!r}"
+            for key, value in self.begun.items()
+            if begun.get(key) != value
+        ]
+        if changed:
+            raise UserError(
+                f"{self.folder.manifest} was changed after the run began: "
+                f"{', '.join(changed)}; change it back, then "
+                f"{self.folder.resume_command}"
+            )

@@ -1,13 +1,17 @@
 """Flags: what is refused, in one line, and what --help explains."""
 
 import dataclasses
+import math
+import resource
+import subprocess
 import sys
 
 import keras
 import pytest
 
 from recipes import imdb, mnist, predict, resume, runs
-from recipes.run.command_line import UserError, exit_with, expand
+from recipes.run.command_line import UserError, exit_with, expand, parse
+from recipes.run.values import printable
 
 PROGRAMS = {"mnist": mnist, "imdb": imdb}
 
@@ -16,25 +20,13 @@ PROGRAMS = {"mnist": mnist, "imdb": imdb}
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("mnist --units 0", "--units must be at least 1, got 0"),
-        ("mnist --batch -1", "--batch must be at least 1, got -1"),
         ("mnist --epochs 0", "--epochs and --steps are both 0"),
-        ("mnist --target 2", "--target must be at most 1, got 2.0"),
-        ("mnist --target nan", "--target must be at least 0.0, got nan"),
-        ("mnist --name ..", "--name must be the name of a folder"),
-        ("mnist --name a/b", "--name must be the name of a folder"),
-        ("mnist --seed 99999999999", "--seed must be below 2**32, got 99999999999"),
         (
             "mnist --cell clockwork --units 10",
             "--units 10 with --cell clockwork: units",
         ),
-        ("mnist --distortion -1", "--distortion must be at least 0, got -1.0"),
-        ("mnist --distortion inf", "--distortion must be finite, got inf"),
-        ("mnist --learning-rate 0", "--learning-rate must be above 0, got 0.0"),
         ("mnist --batch 5000", "--batch must be at most the 1318 training examples"),
-        ("mnist --units 10000000", "too little memory for these sizes: choose smaller"),
         ("imdb --words 30", "--words must be a multiple of 25, got 30"),
-        ("imdb --vocabulary 2", "--vocabulary must be at least 3, got 2"),
     ],
 )
 def test_wrong_values(command, message, tmp_path):
@@ -46,6 +38,116 @@ def test_wrong_values(command, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+LIMITS = {
+    "units": (1, 10_000),
+    "epochs": (0, 10_000),
+    "steps": (0, 10**9),
+    "save_every": (0, 10**9),
+    "batch": (1, 10**6),
+    "seed": (0, 2**32 - 1),
+    "target": (0, 1),
+    "learning_rate": (1e-9, 1000),
+    "distortion": (0, 10),
+    "vocabulary": (3, 10**6),
+    "words": (1, 10_000),
+    "embedding": (1, 10_000),
+}
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+def test_every_number_has_limits_and_its_message_names_them(recipe, monkeypatch):
+    """Nothing is loaded or trained before."""
+    program = PROGRAMS[recipe].PROGRAM
+    ran = []
+    monkeypatch.setattr(type(program), "execute", lambda self, run: ran.append(run))
+    for field in dataclasses.fields(program.config_class):
+        if field.type is str:
+            continue
+        least, most = LIMITS[field.name]
+        name = "--" + field.name.replace("_", "-")
+        preset = "--preset classic --steps 9 --epochs 9".split()
+        for good in (least, most):
+            program.main([*preset, name, str(good)])
+            assert getattr(ran.pop().config, field.name) == good
+        wrong = [-1, 10**20, 10**400]
+        if field.type is float:
+            wrong = [-1.0, -1e-300, most + 1e-9, 1e300, math.inf, -math.inf, math.nan]
+            limits = f"a number from {least:g} to {most:g}, got "
+        else:
+            wrong += [least - 1, most + 1]
+            limits = f"an integer from {least:,} to {most:,}, got "
+        for bad in wrong:
+            with pytest.raises(UserError) as raised:
+                program.main([*preset, f"{name}={bad}"])
+            assert str(raised.value).startswith(f"{name} must be {limits}")
+            assert len(str(raised.value)) < 200
+    assert not ran
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("--name=..", "--name=a/b", "--name=/", "--name=.hidden", "--name=a\nb"),
+        *("--name=\x1b[2Jx", "--name=a\udcffb", "--name=a\0b", "--name=a\u202eb"),
+        *(f"--name={'x' * 101}", "--runs=", "--runs=gs://bucket/x", "--runs=a\udcff"),
+        *("--logdir=gs://bucket/x", "--logdir=s3://b", "--logdir=file:///tmp/x"),
+        *("--logdir=hdfs+x://a", "--logdir=a\nb", "--logdir=\x1b[2J"),
+    ],
+)
+def test_names_that_cannot_be(recipe, flag, monkeypatch):
+    monkeypatch.setattr(type(PROGRAMS[recipe].PROGRAM), "execute", None)
+    with pytest.raises(UserError) as raised:
+        PROGRAMS[recipe].main([flag])
+    line = printable(str(raised.value))
+    assert line.startswith(f"{flag.partition('=')[0]} must be ")
+    assert line.isascii() and line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--name=Größe 1",
+        "--name=-",
+        "--name=a:b",
+        "--runs=/",
+        "--runs=a b/c:d",
+        "--logdir=",
+    ],
+)
+def test_names_that_can_be(flag):
+    name, _, value = flag[2:].partition("=")
+    assert getattr(parse("", mnist.PRESETS, "", [flag]), name) == value
+    mnist.PRESETS["modern"].check()
+
+
+def test_too_little_memory_is_one_line(tmp_path):
+    """Each size is allowed; together they need 40 GB, and there are 8."""
+    flags = "--data sample --vocabulary 1000000 --embedding 10000 --words 25".split()
+    process = subprocess.run(
+        [sys.executable, "-m", "recipes", "imdb", *flags, "--runs", str(tmp_path)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    line = "error: too little memory for these sizes: choose smaller ones\n"
+    assert (process.returncode, process.stderr) == (2, line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gs://bucket/runs", "a\nb", "a\udcff", "\x1b[2J"], ids=ascii
+)
+@pytest.mark.parametrize(
+    "tool", [(runs,), (resume,), (predict, "mnist"), (predict, "imdb", "--text", "x")]
+)
+def test_folders_of_runs_that_cannot_be(tool, name):
+    program, *arguments = tool
+    with pytest.raises(UserError, match="argument --runs: it must be a folder of this"):
+        program.main([*arguments, "--runs", name])
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
@@ -55,7 +157,15 @@ def test_wrong_values(command, message, tmp_path):
             "argument --cell: invalid choice: 'no' (choose from ",
         ),
         (mnist, ["--epochs", "x"], "argument --epochs: invalid int value: 'x'"),
-        (mnist, ["--units", "0"], "--units must be at least 1, got 0"),
+        (
+            mnist,
+            ["--units", "0"],
+            "--units must be an integer from 1 to 10,000, got 0",
+        ),
+        (mnist, ["--\x1b[2J"], r"unrecognized arguments: --\x1b[2J"),
+        (mnist, ["--name=\udcff"], "--name must be the name of a folder, not a path"),
+        (resume, ["--run", "\x1b[2J"], r"there is no run \x1b[2J"),
+        (runs, ["--runs", ""], "argument --runs: it must be a folder of this machine"),
         (mnist, ["--two\nlines"], "unrecognized arguments: --two lines"),
         (mnist, ["--args=--cell 'a"], 'ARGS: No closing quotation, got "--cell \'a"'),
         (imdb, ["--unit", "8"], "unrecognized arguments: --unit 8"),

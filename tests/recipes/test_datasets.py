@@ -1,8 +1,14 @@
 """The data: samples, no network, and damaged prepared copies."""
 
+import errno
 import http.server
 import json
+import os
+import pathlib
+import shlex
 import socket
+import sys
+import tempfile
 import threading
 import time
 
@@ -15,6 +21,8 @@ from sklearn.linear_model import LogisticRegression
 
 from recipes.data import datasets, tfds
 from recipes.run.command_line import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_digits_are_laid_out_like_mnist():
@@ -99,6 +107,109 @@ def test_damaged_description_is_a_clear_error(no_network):
     ) as raised:
         datasets.load_mnist("auto")
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("load", [datasets.load_mnist, datasets.load_imdb])
+def test_no_temporary_file_is_left(load, no_network, tmp_path, monkeypatch):
+    """TFDS leaves a folder where it finds no prepared copy."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    load("auto")
+    assert tempfile.gettempdir() == str(temporary)
+    assert not list(temporary.iterdir())
+
+
+def without_permission(monkeypatch, path):
+    """Refuse access to a path, to the superuser, too."""
+    stat = os.stat
+
+    def guarded(file, *arguments, **options):
+        if str(file).startswith(str(path)):
+            raise PermissionError(errno.EACCES, "Permission denied", file)
+        return stat(file, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", guarded)
+
+
+CANNOT_READ = (
+    "cannot read the prepared mnist in {}: {}; it may be whole: solve that and run "
+    "again, or set TFDS_DATA_DIR to another folder, or use --data sample"
+)
+
+
+@pytest.mark.parametrize("source", ["auto", "full"])
+def test_a_folder_without_permission_is_no_missing_copy(
+    source, no_network, monkeypatch
+):
+    """Nor is the sample used in its place."""
+    folder = no_network / "mnist" / "3.0.1"
+    folder.mkdir(parents=True)
+    without_permission(monkeypatch, folder)
+    monkeypatch.setattr(tfds.tfds, "builder", lambda *arguments, **options: builder)
+    builder = FakeBuilder(None)
+    builder.data_path = str(folder)
+    with pytest.raises(UserError) as raised:
+        datasets.load_mnist(source)
+    assert str(raised.value) == CANNOT_READ.format(folder, "Permission denied")
+
+
+REFUSED = {
+    "Permission denied": [
+        PermissionError(errno.EACCES, "Permission denied"),
+        tf.errors.PermissionDeniedError(None, None, "{{node}} a/b; Permission denied"),
+    ],
+    "Input/output error": [
+        OSError(errno.EIO, "Input/output error"),
+        tf.errors.UnknownError(None, None, "a/b; Input/output error [Op:X] name: "),
+    ],
+    "Too many open files": [
+        tf.errors.ResourceExhaustedError(None, None, "a/b; Too many open files"),
+    ],
+    "too little memory": [MemoryError()],
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_a_copy_that_cannot_be_read_is_not_called_damaged(
+    reason, no_network, monkeypatch
+):
+    """Neither its description nor its examples; also where TFDS wraps the error."""
+    wrapped = OSError("Could not read dataset info")
+    wrapped.__cause__ = REFUSED[reason][0]
+
+    for error in (*REFUSED[reason], wrapped):
+
+        def fail(*arguments, error=error, **options):
+            raise error
+
+        with pytest.raises(UserError) as raised:
+            tfds.read("mnist", FakeBuilder(fail))
+        expected = CANNOT_READ.format(FakeBuilder.data_path, reason)
+        assert str(raised.value) == expected
+        monkeypatch.setattr(tfds.tfds, "builder", fail)
+        with pytest.raises(UserError) as raised:
+            datasets.load_mnist("auto")
+        assert str(raised.value) == CANNOT_READ.format(no_network / "mnist", reason)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        tf.errors.DataLossError(None, None, "truncated record"),
+        tf.errors.InvalidArgumentError(None, None, "cannot parse"),
+        tf.errors.NotFoundError(None, None, "a/b; No such file or directory"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory"),
+        ValueError("no such split"),
+        OSError("no reason of the system"),
+    ],
+)
+def test_what_was_read_and_is_wrong_is_damaged(error):
+    def fail(split):
+        raise error
+
+    with pytest.raises(UserError, match="is damaged .*: delete that folder and run"):
+        tfds.read("mnist", FakeBuilder(fail))
 
 
 class FakeBuilder:
@@ -189,6 +300,50 @@ def test_failed_download_is_one_line(monkeypatch, no_network):
         UserError, match="downloading mnist failed .ConnectionError: gone"
     ):
         datasets.load_mnist("auto")
+
+
+def test_a_wrong_checksum_is_named(monkeypatch, no_network):
+    """The error has five lines, and the last one names nothing."""
+    path = f"{no_network}/downloads/x.tar.gz"
+    message = (
+        f"Artifact http://ai.stanford.edu/x.tar.gz, downloaded to {path}, has wrong "
+        "checksum:\n* Expected: UrlInfo(size=80 MiB, checksum='c40f', filename='x')\n"
+        "* Got: UrlInfo(size=7 bytes, checksum='beef', filename='x')\n"
+        "To debug, see: https://example.org"
+    )
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from recipes.data import tfds
+class Wrong(Exception): pass
+def fail(): raise Wrong({message!r})
+tfds.make_builder = lambda name: type("Builder", (), dict(download_and_prepare=fail))
+sys.stderr.write("progress\\r 100 %\\n")
+tfds.main(sys.argv[-1])
+"""
+    monkeypatch.setattr(tfds, "is_reachable", lambda url: True)
+    (no_network / "program.py").write_text(program)
+    (no_network / "python").write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {no_network}/program.py "$@"\n'
+    )
+    (no_network / "python").chmod(0o755)
+    monkeypatch.setattr(tfds.sys, "executable", str(no_network / "python"))
+    with pytest.raises(UserError) as raised:
+        datasets.load_imdb("auto")
+    line = str(raised.value)
+    assert "\n" not in line and "progress" not in line
+    assert line.startswith(
+        "downloading imdb_reviews failed (Wrong: Artifact http://ai.stanford.edu/x.tar.gz"
+    )
+    for words in ("has wrong checksum", "Expected:", "'c40f'", "Got:", "'beef'"):
+        assert words in line
+
+
+def test_a_download_that_cannot_start_is_one_line(monkeypatch, no_network):
+    monkeypatch.setattr(tfds, "is_reachable", lambda url: True)
+    monkeypatch.setattr(tfds.sys, "executable", str(no_network / "none"))
+    with pytest.raises(UserError, match="cannot start the download of mnist: No such"):
+        datasets.load_mnist("full")
 
 
 def test_after_a_download_the_copy_is_read_anew(monkeypatch, no_network):

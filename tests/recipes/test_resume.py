@@ -1,8 +1,10 @@
 """Which runs can be resumed, and what is said of the others."""
 
 import dataclasses
+import errno
 import json
 import os
+import pathlib
 import signal
 
 import keras
@@ -12,6 +14,7 @@ from killable import modified, resume_again, stop_after_two_validations
 
 from custom_layers import LAYERS
 from recipes import mnist, resume
+from recipes.run import environment
 from recipes.run.command_line import UserError
 from recipes.run.folder import Run, reopen
 from recipes.training import checkpoint
@@ -100,6 +103,14 @@ def test_what_is_no_run(tmp_path):
     assert_refused(tmp_path, "is not a run that can be resumed: it has no config.json")
 
 
+def assert_damaged(run, path):
+    """Assert that resuming names the damaged file, and the model that is left."""
+    assert_refused(run, f"{path} is damaged (")
+    left = "): this run cannot be resumed; its best model so far is still there"
+    assert_refused(run, f"{left}: {run.model}")
+    keras.saving.load_model(run.model)
+
+
 @pytest.mark.parametrize(
     "damage",
     {
@@ -114,42 +125,205 @@ def test_what_is_no_run(tmp_path):
 )
 def test_a_damaged_checkpoint(damage, run):
     run.checkpoint.write_bytes(damage[1](run.checkpoint.read_bytes()))
-    assert_refused(run, f"{run.checkpoint} is damaged: this run cannot be resumed")
+    assert_damaged(run, run.checkpoint)
+
+
+def change_manifest(run, change):
+    """Write what ``change`` makes of the manifest, a dict that it may change."""
+    manifest = json.loads(run.manifest.read_text())
+    run.manifest.write_text(json.dumps(change(manifest) or manifest))
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "text",
     {
-        "cut": lambda text: text[:50],
-        "a list": lambda text: "[]",
-        "without its keys": lambda text: "{}",
-        "another recipe": lambda text: text.replace("mnist", "mnits"),
-        "another flag": lambda text: text.replace("units", "unit"),
-        "a wrong value": lambda text: text.replace('"units": 4', '"units": 0'),
+        "cut": '{"recipe": "mnist", "da',
+        "a list": "[]",
+        "nothing": "null",
+        "without its keys": "{}",
+        "deep": '{"config":' * 100_000,
+        "a deep list": "[" * 100_000,
+        "not UTF-8": "\udcff",
     }.items(),
     ids=lambda damage: damage[0],
 )
-def test_a_damaged_manifest(damage, run):
-    run.manifest.write_text(damage[1](run.manifest.read_text()))
-    assert_refused(run, f"{run.manifest} is damaged: this run cannot be resumed")
+def test_a_damaged_manifest(text, run):
+    run.manifest.write_bytes(text[1].encode("utf-8", "surrogateescape"))
+    assert_damaged(run, run.manifest)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    {
+        "recipe": ("mnits", 5, None, []),
+        "data": ("nonsense", "auto", None, 1),
+        "versions": ([], {"keras": 3}, None),
+        "config": (None, [], {}, {"cell": "lstm"}, 5),
+    }.items(),
+)
+def test_a_manifest_of_no_run(key, values, run):
+    for value in values:
+        change_manifest(
+            run, lambda manifest, value=value: manifest.update({key: value})
+        )
+        assert_damaged(run, run.manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    {
+        "preset": ("nonsense", None, 5),
+        "cell": ("nonsense", None, ["lstm"], 5),
+        "units": (2.5, 0, -1, "4", None, True, [4], 10**30, float("nan")),
+        "epochs": (20.5, -1, None, 10**30),
+        "steps": (48.0, -1, "48", 10**30),
+        "save_every": (None, -3, 3.0, 10**30),
+        "batch": (2.5, 0, "128", 10**30),
+        "seed": (1.5, -1, None, 2**32),
+        "data": ("nonsense", None),
+        "name": (5, "a/b", "..", "a\nb", "\x1b[2J", "x" * 101, "\udcff"),
+        "runs": (5, "", None, "s3://bucket"),
+        "logdir": (5, None, "gs://bucket/x", ["logs"]),
+        "target": (None, "0", 2.0, float("nan")),
+        "learning_rate": (0.0, float("nan"), float("inf"), 1e30, None),
+        "distortion": (-1.0, 1e300, "1", None),
+        "unknown": (1,),
+    }.items(),
+)
+def test_a_choice_that_no_run_can_have(name, values, run):
+    for value in values:
+        change_manifest(
+            run, lambda manifest, value=value: manifest["config"].update({name: value})
+        )
+        assert_damaged(run, run.manifest)
+
+
+def test_a_choice_that_is_missing(run):
+    change_manifest(run, lambda manifest: manifest["config"].pop("seed") and None)
+    assert_damaged(run, run.manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("units", 4, 5),
+        ("seed", 1, 2),
+        ("batch", 128, 100),
+        ("learning_rate", 0.006, 0.1),
+    ],
+)
+def test_a_choice_that_was_changed(name, old, new, run):
+    change_manifest(run, lambda manifest: manifest["config"].update({name: new}))
+    message = f"{run.manifest} was changed after the run began: {name} is {new} and was"
+    assert_refused(run, f"{message} {old}; change it back, then make resume RUN={run}")
+    change_manifest(run, lambda manifest: manifest["config"].update({name: old}))
+
+
+def test_choices_without_effect_can_be_changed(run, tmp_path, monkeypatch):
+    logdir = str(tmp_path / "logs")
+    changes = {"name": "other", "runs": "elsewhere", "logdir": logdir, "target": 0.01}
+    change_manifest(run, lambda manifest: manifest["config"].update(changes))
+    stopped = reopen(run, resume.CONFIGS)
+    stopped.lock.close()
+    callback = checkpoint.BestAndCheckpoint(run, 48, None)
+    callback.begun = checkpoint.decisive(run.read_manifest())
+    with np.load(run.checkpoint) as arrays:
+        begun = json.loads(str(arrays["progress"]))["begun"]
+    callback.check_begun(begun)
+    with pytest.raises(UserError, match="units is 4 and was 5"):
+        callback.check_begun({**begun, "units": 5})
+    with pytest.raises(ValueError, match="begun must be an object"):
+        callback.check_begun([])
+
+
+FAILURES = {
+    "Permission denied": PermissionError(errno.EACCES, "Permission denied"),
+    "Input/output error": OSError(errno.EIO, "Input/output error"),
+    "too little memory": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.npz"])
+@pytest.mark.parametrize("reason", FAILURES)
+def test_what_cannot_be_read_is_not_called_damaged(name, reason, run, monkeypatch):
+    """And the run goes on as soon as it can."""
+    path, read_bytes = run.path / name, pathlib.Path.read_bytes
+
+    def fail(file):
+        if file == path:
+            raise FAILURES[reason]
+        return read_bytes(file)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pathlib.Path, "read_bytes", fail)
+        how = f"nothing is lost: when that is solved, make resume RUN={run}"
+        assert_refused(run, f"cannot read {path}: {reason}; {how}")
+
+
+def test_a_folder_in_place_of_a_checkpoint(run):
+    kept = run.checkpoint.read_bytes()
+    run.checkpoint.unlink()
+    run.checkpoint.mkdir()
+    assert_refused(
+        run, f"cannot read {run.checkpoint}: Is a directory; nothing is lost"
+    )
+    run.checkpoint.rmdir()
+    run.checkpoint.write_bytes(kept)
+
+
+def test_metrics_that_are_a_folder_do_not_cost_the_checkpoint(run):
+    run.metrics.mkdir()
+    stopped = reopen(run, resume.CONFIGS)
+    stopped.lock.close()
+    assert run.checkpoint.exists()
+    run.metrics.rmdir()
 
 
 def test_a_checkpoint_of_another_model(run):
-    text = run.manifest.read_text()
-    run.manifest.write_text(text.replace('"units": 4', '"units": 5'))
-    assert_refused(run, "is of another model: this run cannot be resumed")
+    with np.load(run.checkpoint) as arrays:
+        arrays = {**arrays, "state_0": np.zeros(3, "float32")}
+    with open(run.checkpoint, "wb") as file:
+        np.savez(file, **arrays)
+    assert_damaged(run, run.checkpoint)
 
 
 def test_a_checkpoint_of_an_earlier_release(run):
-    """It called the intervals between validations epochs."""
+    """It called the intervals between validations epochs, and kept no choices."""
     with np.load(run.checkpoint) as arrays:
         arrays = dict(arrays)
-    progress = str(arrays["progress"]).replace('"validation":', '"epoch":')
+    progress = json.loads(str(arrays["progress"]).replace('"validation":', '"epoch":'))
+    progress.pop("begun")
     with open(run.checkpoint, "wb") as file:
-        np.savez(file, **(arrays | {"progress": np.array(progress)}))
+        np.savez(file, **(arrays | {"progress": np.array(json.dumps(progress))}))
     assert_refused(run, "was written by an earlier release: this run cannot be resumed")
-    assert_refused(run, f"its best model so far is {run.model}")
+    assert_refused(run, f"its best model so far is still there: {run.model}")
     keras.saving.load_model(run.model)
+
+
+def test_the_versions_that_a_run_began_with(run, monkeypatch, capsys):
+    """Others are worth a line, and the run goes on."""
+    began = json.loads(run.manifest.read_text())["versions"]
+    assert began == environment.versions()
+    assert {"python", "keras", "tensorflow", "numpy", "custom_layers"} <= began.keys()
+    goes_on = []
+    monkeypatch.setattr(
+        type(mnist.PROGRAM), "execute", lambda program, run: goes_on.append(run) or 0
+    )
+    for changes, warning in (
+        ({}, ""),
+        (
+            {"keras": "3.0.0", "custom_layers": "0.0.1"},
+            f"WARNING: the run began with keras 3.0.0, now {began['keras']}; "
+            f"custom_layers 0.0.1, now {began['custom_layers']}: "
+            "its result may differ.\n",
+        ),
+    ):
+        change_manifest(
+            run, lambda manifest, new=changes: manifest["versions"].update(new)
+        )
+        assert resume.main(["--run", str(run)]) == 0
+        goes_on.pop().lock.close()
+        assert capsys.readouterr().out == f"Resuming {run}.\n{warning}"
 
 
 def test_real_data_that_are_gone(run, no_network):

@@ -3,9 +3,10 @@
 import concurrent.futures
 import csv
 import dataclasses
-import json
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +16,6 @@ import tensorflow as tf
 
 from recipes import mnist, resume
 from recipes.run.command_line import UserError
-from recipes.run.files import atomic_write, write_json
 from recipes.run.folder import Run, RunFolder, find_runs, lock, reopen
 
 
@@ -83,22 +83,6 @@ def test_folders_that_killed_runs_left_are_removed(tmp_path):
     assert {path.name for path in parent.iterdir()} == left
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "metrics.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as unfinished:
-        unfinished.write_text("{ half")
-        raise KeyboardInterrupt
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_a_failed_write_leaves_nothing(tmp_path):
-    with pytest.raises(OSError), atomic_write(tmp_path / "a.txt") as unfinished:
-        unfinished.write_text("half")
-        raise OSError
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.usefixtures("quick")
 def test_events_are_the_figures_of_the_history(tmp_path):
     arguments = "--data sample --units 4 --steps 4 --save-every 2".split()
@@ -124,6 +108,42 @@ def test_events_are_the_figures_of_the_history(tmp_path):
                 np.testing.assert_allclose(logged, float(row[name]), rtol=1e-6)
 
 
+FULL_DISK = """
+import resource, sys
+import keras
+from recipes.training.events import EventLog
+log = EventLog(sys.argv[1])
+log.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+log.model.compile("sgd")
+size = int(sys.argv[2])
+try:
+    if not size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    log.on_train_begin()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    for epoch in range(99):
+        log.on_epoch_end(epoch, {"loss": 1.0})
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("size", [0, 200])
+def test_events_on_a_full_disk_are_one_line(size, tmp_path):
+    """While the file is opened, or later. Nothing of TensorFlow's inside is shown."""
+    result = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), str(size)],
+        cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    line = f"cannot write events to {tmp_path}: File too large\n"
+    assert (result.returncode, result.stdout) == (0, line)
+    assert str(tmp_path) not in result.stderr
+
+
 def test_runs_elsewhere_with_the_same_logdir(tmp_path):
     """Each has events of its own: the name must be free in both folders."""
     one, two = str(tmp_path / "a"), str(tmp_path / "b")
@@ -137,6 +157,21 @@ def test_runs_elsewhere_with_the_same_logdir(tmp_path):
     with pytest.raises(UserError, match=taken):
         make_run(runs=two, logdir=logs, name="mine")
     assert "mine" not in {path.name for path in (tmp_path / "b" / "mnist").iterdir()}
+
+
+def test_a_name_that_is_too_long_for_the_disk(tmp_path):
+    """A letter may take four bytes."""
+    with pytest.raises(UserError, match="cannot create .*: File name too long"):
+        make_run(runs=str(tmp_path), name="𝄞" * 100)
+    assert not list((tmp_path / "mnist").iterdir())
+
+
+def test_what_a_killed_write_left_is_removed(tmp_path):
+    folder = make_run(runs=str(tmp_path))
+    (folder / "unfinished-xyz").mkdir()
+    (folder / "unfinished-xyz" / "model.keras").touch()
+    reopen(RunFolder(folder), resume.CONFIGS).lock.close()
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
 def test_a_refused_run_reserves_no_events(tmp_path):

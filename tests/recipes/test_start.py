@@ -1,5 +1,6 @@
 """How a program starts and ends: fast, quiet and interruptible; and what imports do."""
 
+import json
 import os
 import pathlib
 import random
@@ -13,6 +14,7 @@ import pytest
 
 from recipes.__main__ import PROGRAMS
 from recipes.run.command_line import UserError, exit_with
+from recipes.run.keras_settings import check_keras_settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 PARTS = sorted(
@@ -140,6 +142,103 @@ def test_the_table_of_runs_needs_no_library(tmp_path):
 def test_python_m_starts_the_module_too(program):
     source = (ROOT / "recipes" / f"{program}.py").read_text()
     assert source.endswith('\n\nif __name__ == "__main__":\n    exit_with(main)\n')
+
+
+SETTINGS = {
+    "floatx": ("nonsense", 5, None, ["float32"], "bfloat16"),
+    "epsilon": ("small", None, 1, float("nan"), True),
+    "backend": ("nonsense", 5, None, "jax"),
+    "image_data_format": ("nonsense", None, {}),
+}
+WRONG_FILES = [json.dumps({key: value}) for key in SETTINGS for value in SETTINGS[key]]
+WRONG_FILES += ["[]", "null", "5", '"text"', "[" * 100_000]
+
+
+def start_with(monkeypatch, settings=None, **environment):
+    """Check the user's settings of Keras; return the line that tells what is wrong."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as raised:
+        check_keras_settings()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """The file of Keras's settings, which does not exist yet."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    return tmp_path / "keras.json"
+
+
+@pytest.mark.parametrize("text", WRONG_FILES, ids=lambda text: text[:30])
+def test_settings_with_which_keras_cannot_start(text, settings, monkeypatch):
+    settings.write_text(text)
+    line = start_with(monkeypatch)
+    backend = "the backend of Keras must be tensorflow, got "
+    assert line.startswith((f"{settings} is damaged (", backend))
+
+
+def test_settings_that_cannot_be_read(settings, monkeypatch):
+    settings.mkdir()
+    assert start_with(monkeypatch) == f"cannot read {settings}: Is a directory"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "\xff", "{}", '{"floatx": "float64"}', '{"other": 5}']
+)
+def test_settings_with_which_keras_can_start(text, settings):
+    """It ignores a file that is no JSON: another process may be writing it."""
+    check_keras_settings()
+    settings.write_text(text, encoding="latin-1")
+    check_keras_settings()
+
+
+def test_variables_with_which_no_program_can_run(settings, monkeypatch):
+    for backend in ("nonsense", "jax", "TensorFlow"):
+        line = start_with(monkeypatch, KERAS_BACKEND=backend)
+        assert line.startswith(
+            f"the backend of Keras must be tensorflow, got {backend}"
+        )
+    settings.write_text('{"backend": "nonsense"}')
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    check_keras_settings()
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        assert start_with(monkeypatch, **{name: "1"}).startswith(f"{name} must not be")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        *(("mnist --data sample", 2), ("imdb", 2), ("predict imdb --text x", 2)),
+        *(("resume", 2), ("runs", 0)),
+    ],
+)
+def test_wrong_settings_are_one_line(arguments, status, settings, tmp_path):
+    """The table of runs needs no Keras."""
+    settings.write_text('{"floatx": "nonsense"}')
+    for environment in (
+        {"KERAS_HOME": str(tmp_path)},
+        {"KERAS_HOME": str(tmp_path / "none"), "KERAS_BACKEND": "nonsense"},
+    ):
+        command = [*arguments.split(), "--runs", tmp_path]
+        result = python("-m", "recipes", *command, env=environment)
+        assert result.returncode == status
+        assert result.stderr.count("\n") == status // 2
+        assert result.stderr.startswith("error: "[: 7 * (status // 2)])
+        assert "Traceback" not in result.stderr
+
+
+def test_letters_that_the_terminal_cannot_show_are_escaped(tmp_path):
+    metrics = tmp_path / "mnist" / "Größe" / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.touch()
+    command = ["-m", "recipes", "runs", "--runs", tmp_path]
+    result = python(*command, env={"PYTHONIOENCODING": "ascii"})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.endswith(r"mnist/Gr\xf6\xdfe" + "\n")
 
 
 def test_which_programs_there_are(capfd):
