@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from custom_layers import trace_gates
 from custom_layers.text import fold
+from recipes.run.values import printable
 
 LONGEST = 90  # words of the review that is read
 CANDIDATES = 6  # reviews among which it is chosen
@@ -46,14 +47,7 @@ def visible(text):
     >>> print(visible("a \x1b[31mb\u202e\u00a0c"))
     a \x1b[31mb\u202e c
     """
-    return "".join(
-        letter
-        if letter.isprintable()
-        else " "
-        if letter.isspace()
-        else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    return printable("".join(" " if it.isspace() else it for it in text))
 
 
 def split_words(text):
