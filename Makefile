@@ -73,8 +73,9 @@ test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
 
-bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, and both programs as a whole
+bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)
+	@$(VENV)/python -m benchmarks.models
 	@echo && $(VENV)/python -m benchmarks.recipes
 
 lint: .venv/ready-dev  ## check style and imports

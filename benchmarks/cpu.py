@@ -326,6 +326,7 @@ def main():
     )
     parser.add_argument("--out", default="runs/bench.json", help="where the JSON goes")
     options = parser.parse_args(expand(sys.argv[1:]))
+    tf.get_logger().setLevel("ERROR")  # many functions are traced here, on purpose
     if not options.default_threads:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())

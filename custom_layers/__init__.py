@@ -15,6 +15,7 @@ from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMC
 from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.inspection.kernel_report import kernel_report
 from custom_layers.inspection.trace_gates import trace_gates
+from custom_layers.text import standardize_text
 
 __version__ = "0.1.0"
 
@@ -45,5 +46,6 @@ __all__ = [
     "WeightDropLSTM",
     "WeightDropLSTMCell",
     "kernel_report",
+    "standardize_text",
     "trace_gates",
 ]

@@ -5,12 +5,23 @@ importing a part of `recipes` changes nothing. ``python -m recipes.mnist`` works
 but starts two seconds later, and its libraries write to standard error.
 """
 
+import sys
+
+try:  # before all else: only while Python itself starts does Ctrl-C show a traceback
+    import signal
+
+    if (
+        __name__ == "__main__"
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # where Ctrl-C is not ignored
+except KeyboardInterrupt:
+    sys.exit(130)
+
 import contextlib
 import faulthandler
 import importlib
 import os
-import signal
-import sys
 
 PROGRAMS = {
     "mnist": "train on MNIST, read row by row",
@@ -47,7 +58,8 @@ def fast_and_quiet():
             yield
         except BaseException:
             written.seek(0)
-            standard_error.write(written.read())
+            with contextlib.suppress(OSError):  # nobody reads it
+                standard_error.write(written.read())
             raise
         finally:
             os.dup2(standard_error.fileno(), 2)
@@ -82,11 +94,16 @@ def start(arguments):
 
 def main():
     """Start the program of the command line, and exit with its status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # where Ctrl-C is not ignored
+    from recipes.run.output import open_missing
+
+    open_missing()  # before a library opens a file
     from recipes.run.command_line import exit_with
 
-    exit_with(start)
+    try:
+        exit_with(start)
+    finally:  # Python ends without a traceback, too
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.pictures.draw import draw_imdb
 from recipes.run.command_line import UserError, exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, split_validation
-from recipes.training.fit import fit
+from recipes.training.fit import fit, predict
 
 SEGMENT = 25  # words that the modern preset's network reads in one go
 
@@ -73,19 +74,19 @@ def make_tokenizer(texts, vocabulary, length):
     where cuDNN wants the padding; an empty text becomes one unknown word, since cuDNN
     cannot take a fully masked sequence.
 
+    The words are those of `custom_layers.standardize_text`: case, accents, punctuation
+    and typography count for nothing, so that a text with “typographic” quotes, dashes
+    and spaces has the numbers of the plain one. A saved model does the same.
+
     Args:
         texts: The texts whose words are counted: the training split alone.
         vocabulary: How many words to know.
         length: How many words to keep.
     """
-    vectorize = keras.layers.TextVectorization(max_tokens=vocabulary, name="vectorize")
-    vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
-    # Keras saves one word a line; a word that holds a line break, "\x85" say, would
-    # spoil the file.
-    words = vectorize.get_vocabulary(include_special_tokens=False)
-    vectorize.set_vocabulary(
-        [word for word in words if len(f"{word}.".splitlines()) == 1]
+    vectorize = keras.layers.TextVectorization(
+        max_tokens=vocabulary, standardize=standardize_text, name="vectorize"
     )
+    vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
@@ -181,7 +182,7 @@ def train(run, dataset):
     figures = fit(run, model, data, validation, saved=reader)
 
     words, labels = numbers(dataset.test)
-    probabilities = model.predict(words, batch_size=500, verbose=0)
+    probabilities = predict(model, words)
     figures["test_accuracy"] = float(np.mean((probabilities > 0.5) == labels))
     draw_imdb(run.folder, model, tokenizer, dataset.test, probabilities)
     return model, figures

@@ -21,7 +21,7 @@ from recipes.run.command_line import exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, make_batches, split_validation
-from recipes.training.fit import fit
+from recipes.training.fit import fit, predict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +172,7 @@ def train(run, dataset):
         callbacks.append(MinibatchReport(data, config, steps))
     figures = fit(run, model, data, validation, augment=augment, callbacks=callbacks)
 
-    probabilities = model.predict(test[0], batch_size=500, verbose=0)
+    probabilities = predict(model, test[0])
     correct = probabilities.argmax(axis=1) == test[1]
     figures["test_accuracy"] = float(np.mean(correct))
     if config.preset == "classic":

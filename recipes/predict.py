@@ -1,20 +1,29 @@
 """Use a trained model: say which digit an image shows, or whether a review is good."""
 
+import codecs
+import contextlib
 import io
 import json
 import os
 import pathlib
+import select
+import stat
 import sys
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import custom_layers  # noqa: F401 - registers the layers
 from recipes.data.digit_image import read_digit
+from recipes.reading import decode, visible
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.folder import RunFolder
 from recipes.run.keras_settings import check_backend
+
+LINE_LIMIT = 2**20  # bytes of a review
+WAIT = 500  # milliseconds without a word while nobody writes to a named pipe
 
 
 def find_model(recipe, runs, name):
@@ -63,9 +72,8 @@ def load_model(recipe, path):
             model = keras.saving.load_model(path, compile=False)
             made_by = recipe_of(model)
     except Exception as error:  # a damaged file can raise almost anything in Keras
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"cannot load {path}, it is damaged or no model: {reason}"
+            f"cannot load {path}, it is damaged or no model: {in_one_line(error)}"
         ) from error
     if made_by != recipe:
         made = f"made by the {made_by} recipe" if made_by else "made by neither recipe"
@@ -83,13 +91,36 @@ def recipe_of(model):
     return None
 
 
+def in_one_line(error):
+    """Return the beginning of what an error says."""
+    return visible(" ".join(str(error).split()))[:200] or type(error).__name__
+
+
+def answer(model, path, inputs):
+    """Return a model's probabilities for a batch of one.
+
+    Raises:
+        UserError: The model, which has the right shape, does not work.
+    """
+    try:
+        (probabilities,) = np.asarray(model.predict_on_batch(inputs), "float64")
+    except Exception as error:  # anything can be in a model that is no recipe's
+        raise UserError(f"the model {path} fails: {in_one_line(error)}") from error
+    if not np.all((probabilities >= 0) & (probabilities <= 1)):  # nor NaN
+        raise UserError(
+            f"the model {path} answers with {probabilities.tolist()}: "
+            "probabilities lie between 0 and 1"
+        )
+    return probabilities.tolist()
+
+
 def print_result(result, as_json):
     """Print one result at once."""
     if as_json:
-        line = json.dumps(result, ensure_ascii=False)
+        line = json.dumps(result, allow_nan=False)
     else:
         line = f"{result['label']} {result['probability']:.4f}"
-        text = " ".join(result.get("text", "").split())
+        text = visible(" ".join(result.get("text", "").split()))
         line += f"  {text[:70]}…" if len(text) > 70 else f"  {text}" if text else ""
     print(line, flush=True)
 
@@ -102,8 +133,8 @@ def predict_mnist(options):
             "--image digit.png (python -m)"
         )
     image = read_digit(options.image)
-    model = load_model("mnist", find_model("mnist", options.runs, options.run))
-    probabilities = model.predict_on_batch(image[None])[0].tolist()
+    path = find_model("mnist", options.runs, options.run)
+    probabilities = answer(load_model("mnist", path), path, image[None])
     label = max(range(10), key=probabilities.__getitem__)
     result = {
         "label": label,
@@ -117,52 +148,114 @@ def predict_mnist(options):
 def predict_imdb(options):
     """Say of each text whether it is a good review; return the exit status.
 
-    An empty line costs a message on standard error and, at the end, status 2; the other
-    lines are answered all the same.
+    A line that is empty or too long costs a message on standard error and, at the end,
+    status 2; the other lines are answered all the same. A few bytes that are no UTF-8
+    cost a message alone.
+
+    Raises:
+        UserError: There is no text, or it is not UTF-8.
     """
-    if options.text is not None and not options.text.strip():
+    text = None if options.text is None else decode(options.text)
+    if text is not None and not text.strip():
         raise UserError("the text is empty")
-    model = load_model("imdb", find_model("imdb", options.runs, options.run))
-    if options.text is not None:
-        print_result(classify(model, options.text), options.json)
+    path = find_model("imdb", options.runs, options.run)
+    model = load_model("imdb", path)
+    if text is not None:
+        print_result(classify(model, path, text), options.json)
         return 0
     status, number = 0, 0
     for number, line in enumerate(read_lines(options.file), 1):
-        if line.strip():
-            print_result(
-                {"line": number, **classify(model, line.strip())}, options.json
-            )
-        else:
-            print(f"error: line {number} is empty", file=sys.stderr, flush=True)
+        text = line.decode("utf-8", "replace").strip()
+        fault = None if text else "is empty"
+        if len(line) > LINE_LIMIT and not line.endswith(b"\n"):
+            fault = f"is longer than {LINE_LIMIT:,} bytes"
+        if fault:
             status = 2
+            print(f"error: line {number} {fault}", file=sys.stderr, flush=True)
+            continue
+        if check_encoding(line, f"line {number}"):
+            warning = "is not all UTF-8; what is not is read as an unknown letter"
+            print(f"warning: line {number} {warning}", file=sys.stderr, flush=True)
+        result = {"line": number, **classify(model, path, text)}
+        print_result(result, options.json)
     if not number:
         raise UserError("there is no review to read")
     return status
 
 
 def read_lines(path):
-    """Yield the lines of a file, or of standard input (None, ``"-"``), as they come."""
+    """Yield the lines of a file, or of standard input (None, ``"-"``), as they come.
+
+    Of a line only the first bytes are held, one more than `LINE_LIMIT`; a byte order
+    mark at the beginning is dropped.
+
+    Raises:
+        UserError: The file cannot be read, or does not begin as UTF-8 does.
+    """
+    source = "standard input" if path in (None, "-") else visible(path)
+    try:
+        with open_reviews(path) as file:
+            if path not in (None, "-"):
+                wait_for_writer(file)
+            check_encoding(file.peek(), source)
+            if file.peek().startswith(codecs.BOM_UTF8):
+                file.read(len(codecs.BOM_UTF8))
+            while line := file.readline(LINE_LIMIT + 1):
+                yield line
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(LINE_LIMIT)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot read {source}: {reason}") from error
+
+
+def open_reviews(path):
+    """Return a file to read bytes of, or standard input; a pipe is not waited for."""
     if path in (None, "-"):
         if sys.stdin is None:
-            return
+            return io.BufferedReader(io.BytesIO())
         if sys.stdin.isatty():
             print("Type one review a line; Ctrl-D ends.", file=sys.stderr, flush=True)
-        for line in sys.stdin.buffer:
-            yield line.decode("utf-8", "replace")
-        return
-    try:
-        with open(path, "rb") as file:
-            for line in file:
-                yield line.decode("utf-8", "replace")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def classify(model, text):
-    """Return label, probability of the label, both probabilities, and the text."""
-    good = float(
-        model.predict_on_batch(tf.constant([text.encode("utf-8", "replace")]))[0, 0]
+        return contextlib.nullcontext(sys.stdin.buffer)
+    # To open a named pipe for blocking reads would wait for its writer.
+    return open(
+        path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
     )
+
+
+def wait_for_writer(file):
+    """Wait, not without a word, until somebody writes to a file that is a pipe."""
+    if stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+        writer = select.poll()
+        writer.register(file, select.POLLIN)
+        if not writer.poll(WAIT):
+            message = f"Waiting for someone to write to the pipe {visible(file.name)} …"
+            print(message, file=sys.stderr, flush=True)
+            writer.poll()
+    os.set_blocking(file.fileno(), True)
+
+
+def check_encoding(block, source):
+    """Return whether a part of a text is not all UTF-8.
+
+    Raises:
+        UserError: It is no such text: it holds a NUL, or much that is not UTF-8.
+    """
+    text = block.decode("utf-8", "replace")
+    invalid = text.count("\ufffd") - block.count("\ufffd".encode())
+    expected = "reviews must be text in UTF-8, one a line: "
+    if b"\0" in block:
+        raise UserError(
+            f"{expected}{source} holds NUL bytes, as UTF-16 and binary files do"
+        )
+    if invalid > max(1, len(text) // 10):
+        raise UserError(f"{expected}more than a tenth of {source} is not")
+    return invalid > 0
+
+
+def classify(model, path, text):
+    """Return label, probability of the label, both probabilities, and the text."""
+    (good,) = answer(model, path, tf.constant([text]))
     probabilities = {"bad": 1 - good, "good": good}
     label = "good" if good > 0.5 else "bad"
     return {
@@ -203,15 +296,7 @@ def main(arguments):
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
     check_backend(keras.backend.backend())
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="replace"
-        )  # a terminal need not have every letter
-    try:
-        return options.predict(options)
-    except BrokenPipeError:  # the reader has seen enough: predict … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    return options.predict(options)
 
 
 if __name__ == "__main__":

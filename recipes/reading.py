@@ -2,13 +2,14 @@
 
 import dataclasses
 import re
-import string
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from custom_layers import trace_gates
+from custom_layers.text import fold
+from recipes.run.values import printable
 
 LONGEST = 90  # words of the review that is read
 CANDIDATES = 6  # reviews among which it is chosen
@@ -32,17 +33,28 @@ class Reading:
 
 
 def decode(review):
-    """Return a review, text or bytes, as text."""
-    return (
-        review.decode("utf-8", "replace") if isinstance(review, bytes) else str(review)
-    )
+    """Return a review, text or bytes, as text that can be written as UTF-8."""
+    if isinstance(review, bytes):
+        return review.decode("utf-8", "replace")
+    return re.sub("[\ud800-\udfff]", "\ufffd", str(review))  # halves of a pair
+
+
+def visible(text):
+    r"""Return a text in one line in which what is not printable is written out.
+
+    A terminal obeys escape sequences, and hides or turns round other text.
+
+    >>> print(visible("a \x1b[31mb\u202e\u00a0c"))
+    a \x1b[31mb\u202e c
+    """
+    return printable("".join(" " if it.isspace() else it for it in text))
 
 
 def split_words(text):
     """Cut a text at the tokenizer's words; other marks stay with a word."""
     pieces, before = [], ""
-    for piece in re.split(r"[ \t\n\v\f\r]+", text.strip()):
-        if piece.strip(string.punctuation):
+    for piece in re.findall(r"[^\s\u200b]+", text):  # what `fold` makes a space
+        if any(map(fold, piece)):
             pieces.append(before + piece)
             before = ""
         elif pieces:
@@ -57,7 +69,10 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
 
     Chosen among the first `CANDIDATES` test reviews of 20 to `LONGEST` words that the
     model gets right: the one on which the probability moved most. If there is none, the
-    first review's last words.
+    last words of the first review that has any.
+
+    Raises:
+        ValueError: No review holds a word.
     """
     most = min(LONGEST, tokenizer.output_shape[1])
     found = []
@@ -67,7 +82,11 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
             found.append((index, words))
         if len(found) == CANDIDATES:
             break
-    found = found or [(0, split_words(decode(texts[0]))[-most:])]
+    if not found:
+        split = ((index, split_words(decode(text))) for index, text in enumerate(texts))
+        found = [(index, words[-most:]) for index, words in split if words][:1]
+    if not found:
+        raise ValueError("no test review holds a word")
     readings = []
     for index, words in found:
         begun = [" ".join(words[:count]) for count in range(len(words) + 1)]

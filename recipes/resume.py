@@ -14,13 +14,15 @@ CONFIGS = {recipe: program.config_class for recipe, program in PROGRAMS.items()}
 
 
 def reopen_last(runs):
-    """Return, ready to be resumed, the last run that is neither finished nor locked.
+    """Return, ready to be resumed, the last run that can be.
+
+    Runs that are finished, have diverged or are locked cannot.
 
     Raises:
         UserError: There is none.
     """
     for folder in find_runs(runs):
-        if not folder.is_finished:
+        if not folder.is_finished and not folder.has_diverged:
             with contextlib.suppress(IsNoRun, RunIsLocked):
                 if (stopped := reopen(folder, CONFIGS)) is not None:
                     return stopped
@@ -70,7 +72,6 @@ def main(arguments):
     if stopped is None:
         print(f"The run {printable(str(folder))} is finished: there is nothing to do.")
         return 0
-    print(f"Resuming {printable(str(stopped.folder))}.")
     warn_of_versions(stopped.versions)
     return PROGRAMS[stopped.recipe].execute(stopped)
 

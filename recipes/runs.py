@@ -37,7 +37,7 @@ def summarize(folder):
     except FileNotFoundError:
         manifest = folder.read_manifest()
         names = {**manifest["config"], "data": manifest["data"]}
-        return names, -1.0, "unfinished", ""
+        return names, -1.0, "diverged" if folder.has_diverged else "unfinished", ""
     accuracy, minutes = metrics["test_accuracy"], metrics["fit_seconds"] / 60
     return metrics, accuracy, f"{accuracy:.4f}", f"{minutes:.1f}"
 

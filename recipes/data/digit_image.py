@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import stat
 import warnings
 
@@ -17,6 +18,7 @@ PIXELS = 2**20  # a larger picture is made smaller before a digit is looked for
 FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
 NOISE = 6  # standard deviations of it: what is fainter is no ink
+SOFTEST = 0.3  # of the ink's strength: a lower step at the rim is a shadow's
 CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
@@ -65,9 +67,10 @@ def read_grey(path):
     except FileNotFoundError as error:
         raise UserError(f"no such image: {path}") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        size = re.search(r"\d+ pixels", str(error))
         raise UserError(
-            f"the image {path} is too large: at most {Image.MAX_IMAGE_PIXELS} pixels "
-            f"are allowed ({str(error).partition(',')[0]})"
+            f"the image {path} is too large: it has {size[0] if size else 'more'}, at "
+            f"most {Image.MAX_IMAGE_PIXELS} pixels are allowed"
         ) from error
     except UnidentifiedImageError as error:
         raise UserError(
@@ -93,6 +96,8 @@ def _shrunk(image, path):
     factor = max(1, int(np.ceil(np.sqrt(image.width * image.height / PIXELS))))
     deep = image.mode.startswith(("I", "F"))  # 16 bits or more
     if deep:
+        if image.mode == "I;16B":  # of which Pillow knows no extrema
+            image = image.convert("I")
         low, high = image.getextrema()
         if 0 <= low and 255 < high <= 65535:
             low, high = 0, 65535
@@ -179,9 +184,9 @@ def _without_frame(grey):
         paper, strip = np.median(side, axis=0), np.median(side[0])
         share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
         for cuts, most in (strict, 0.02), (loose, 0.3):
-            bare = np.flatnonzero(share[: max(2, int(0.15 * height))] <= most)
-            framed = share[0] > 0.9 and len(bare)
-            cuts.append(bare[0] + int(_extent(grey) / 200) if framed else 0)
+            bare = np.flatnonzero(share[: int(0.15 * height)] <= most)
+            cut = bare[0] + int(_extent(grey) / 200) if len(bare) else 0
+            cuts.append(min(cut, int(0.2 * height)) if share[0] > 0.9 else 0)
     # Where two sides are framed, the digit may touch the strip of another.
     cuts = loose if np.count_nonzero(strict) > 1 else strict
     top, right, bottom, left = cuts
@@ -210,76 +215,80 @@ def _best_digit(grey):
     light = _find(
         (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
     )
-    uneven = _better(dark, light, Digit.rank)
-    return _better(even, uneven, lambda digit: digit.score)
-
-
-def _better(one, other, value):
-    """Return the digit of greater value, of two that may be None.
-
-    What lies within a digit, in its loops and bays, is paper.
-    """
-    if one is None or other is None:
-        return one or other
-    better, worse = sorted([one, other], key=value, reverse=True)
-    if worse.surrounds(better) and value(worse) > 0.5 * value(better):
-        return worse
-    return better
+    if dark is None or light is None:
+        uneven = dark or light
+    else:
+        worse, uneven = sorted([dark, light], key=Digit.rank)
+        # What lies within a digit, in its loops and bays, is paper.
+        if worse.surrounds(uneven) and worse.rank() > 0.5 * uneven.rank():
+            uneven = worse
+    if even is None or uneven is None:
+        return even or uneven
+    return even if even.score > 0.5 * uneven.score else uneven
 
 
 def _paper(grey):
     """Return dark paper, without light ink, and light paper, without dark ink.
 
-    Ink is what is thinner than a window. Light that grows towards an edge goes on
-    beyond it, else the edge itself would be thin.
+    Ink is what is thinner than a window.
     """
     window = [min(side, int(0.4 * _extent(grey))) | 1 for side in grey.shape]
     margin = [
-        min(width, side - 1) for width, side in zip(window, grey.shape, strict=True)
+        (min(wide, side - 1),) * 2
+        for wide, side in zip(window, grey.shape, strict=True)
     ]
-    wide = np.pad(grey, [(m, m) for m in margin], "reflect", reflect_type="odd")
     inside = tuple(
-        slice(m, m + side) for m, side in zip(margin, grey.shape, strict=True)
+        slice(before, before + side)
+        for (before, _), side in zip(margin, grey.shape, strict=True)
     )
-    dark = ndimage.grey_opening(wide, window)[inside]
-    return dark, np.maximum(ndimage.grey_closing(wide, window)[inside], 0.02)
+    # Light that fades or grows towards an edge goes on beyond it; ink does not.
+    mirrored = np.pad(grey, margin, "reflect")
+    continued = np.pad(grey, margin, "reflect", reflect_type="odd")
+    dark = ndimage.grey_opening(np.maximum(mirrored, continued), window)[inside]
+    light = ndimage.grey_closing(np.minimum(mirrored, continued), window)[inside]
+    return dark, np.maximum(light, 0.02)
 
 
 def _find(ink, blurred, even=False):
     """Return the part of the ink that looks most like a digit, or None."""
     blurred = np.maximum(blurred, 0)
+    near = 2 * max(1, round(_extent(ink) / 100)) + 1
+    steps = ndimage.maximum_filter(blurred, near)
+    steps -= ndimage.minimum_filter(blurred, near)
     noise = np.median(np.abs(blurred - np.median(blurred)))
     values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
     digits = []
     # The strongest ink may be a frame or a blot, the faintest a shadow: try all.
     for _ in range(3):
-        if len(values) < 2 or np.ptp(values) == 0:
+        if len(values) < 2 or np.ptp(values) < CONTRAST / 10:
             break
         threshold = threshold_otsu(values)
-        digits.append(_longest(ink, blurred, threshold, even))
+        digits.append(_longest(ink, blurred, steps, threshold, even))
         if len(digits) == 1 and not even:
             strong = values[values > threshold]
-            if len(strong) > 1 and np.ptp(strong) > 0:
-                digits.append(_longest(ink, blurred, threshold_otsu(strong), even))
+            if len(strong) > 1 and np.ptp(strong) > CONTRAST / 10:
+                digits.append(
+                    _longest(ink, blurred, steps, threshold_otsu(strong), even)
+                )
         values = values[values < threshold]
     return max(filter(None, digits), key=Digit.rank, default=None)
 
 
-def _longest(ink, blurred, threshold, even):
+def _longest(ink, blurred, steps, threshold, even):
     """Return the connected part of the ink that looks most like a digit, or None."""
     inked = blurred > threshold
     labels, _ = ndimage.label(inked, np.ones((3, 3)))
     rim = inked & ~ndimage.binary_erosion(inked, border_value=1)
-    near = 2 * max(1, round(_extent(ink) / 100)) + 1
-    steps = ndimage.maximum_filter(blurred, near)
-    steps -= ndimage.minimum_filter(blurred, near)
-    parts = regionprops(labels)
+    specks = SMALLEST * _extent(ink)
+    parts = [part for part in regionprops(labels) if _side(part) >= specks / 5]
     best = None
     for part in parts:
         edge = part.image & rim[part.slice]
-        if max(part.image.shape) < SMALLEST * _extent(ink) or not edge.any():
+        if _side(part) < specks or edge.sum() <= _on_border(part, ink.shape):
             continue
         step = np.quantile(steps[part.slice][edge], 0.2)
+        strength = np.quantile(blurred[part.slice][part.image], 0.9)
+        softest = 0 if even else SOFTEST * strength
         depth = ndimage.distance_transform_edt(np.pad(part.image, 1))
         stroke = 4 * depth[depth > 0].mean()  # a bar's mean depth is a quarter
         length = part.area / stroke
@@ -291,6 +300,8 @@ def _longest(ink, blurred, threshold, even):
             score=length * min(length / stroke, 4) * step**2,
             reach=None if even else stroke / 2,
         )
+        if step < (2 * softest if digit.at_edge() else softest):
+            continue
         best = digit if best is None else max(best, digit, key=Digit.rank)
     if best is None or best.is_noise():
         return None
@@ -299,15 +310,31 @@ def _longest(ink, blurred, threshold, even):
     return best
 
 
+def _side(part):
+    """Return the longer side of a part's box."""
+    return max(side.stop - side.start for side in part.slice)
+
+
+def _on_border(part, shape):
+    """Return how many pixels of a part's outline are on the picture's border."""
+    rows, columns = part.slice
+    return (
+        (rows.start == 0) * part.image[0].sum()
+        + (rows.stop == shape[0]) * part.image[-1].sum()
+        + (columns.start == 0) * part.image[:, 0].sum()
+        + (columns.stop == shape[1]) * part.image[:, -1].sum()
+    )
+
+
 def _belongs(part, main):
     """Say whether a part is the digit or, as the bar of a 5 may be, near and large."""
-    top, left, bottom, right = main.bbox
-    margin = 0.25 * max(main.image.shape)
-    row, column = part.centroid
-    return part.area >= 0.04 * main.area and (
-        top - margin <= row < bottom + margin
-        and left - margin / 2 <= column < right + margin / 2
-    )
+    if part.area < 0.04 * main.area or _side(part) > _side(main):
+        return part is main
+    gaps = [
+        max(its.start - whole.stop, whole.start - its.stop)
+        for its, whole in zip(part.slice, main.slice, strict=True)
+    ]
+    return max(gaps) <= 0.15 * _side(main)
 
 
 @dataclasses.dataclass
@@ -366,7 +393,7 @@ class Digit:
         strength = np.quantile(blurred[core], 0.9)
         allowed = np.ones_like(core)
         if self.reach is not None:  # a shadow may touch the strokes
-            core = core & (blurred > 0.45 * strength)
+            core = core & (blurred > 0.55 * strength)
             allowed = ndimage.distance_transform_edt(~core) <= self.reach + 1
         near = max(1, round(_extent(blurred) / 100))
         bare = blurred[~ndimage.binary_dilation(core, iterations=near)]
@@ -379,9 +406,9 @@ class Digit:
             )
             if not _at_edge(whole) or self.at_edge():
                 break
-        black = self.ink[core].max()
+        black = blurred[core].max()
         if _extent(blurred) >= 100:  # large enough to have noise
-            black = np.quantile(self.ink[core], 0.95)
+            black = np.quantile(blurred[core], 0.9)
         ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
         ink[ink < FAINTEST] = 0
         rows, columns = _box(ink > 0)

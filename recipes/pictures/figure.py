@@ -10,7 +10,12 @@ from matplotlib.figure import Figure
 from recipes.run.files import atomic_write
 
 TRAIN, VALIDATION, KEPT = "#1f77b4", "#d95f02", "#555555"
-STYLE = {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # $ is a dollar
+}
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import pathlib
 import string
 
 from recipes.pictures.words import BAD, GOOD, colour_words, summarize, without_tags
+from recipes.reading import visible
 from recipes.run.files import write_text
 
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
@@ -40,9 +41,10 @@ def _css(colour):
 def _span(word, colour, before, after):
     """Return a word as HTML; what splitting left of ``<br />`` becomes a line break."""
     rgb, strength = colour
+    text = html.escape(visible(without_tags(word)))
     span = (
         f'<span style="background: rgba({_css(rgb)}, {strength:.2f})" '
-        f'title="{before:.3f} → {after:.3f}">{html.escape(without_tags(word))}</span>'
+        f'title="{before:.3f} → {after:.3f}">{text}</span>'
     )
     if word.endswith("<br"):
         return span + "<br>"

@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 
 from recipes.pictures.figure import KEPT, TRAIN, figure
-from recipes.reading import decode
+from recipes.reading import decode, visible
 from recipes.run.files import write_text
 
 
@@ -72,5 +72,6 @@ def write_mistakes(path, texts, labels, probabilities, count=10):
         ]
         for part in re.split(r"(?:<br\s*/?>\s*)+", decode(texts[index])):
             if part.strip():
-                lines.append(textwrap.indent(textwrap.fill(part, 97), "   "))
+                text = textwrap.fill(visible(part), 97)
+                lines.append(textwrap.indent(text, "   "))
     write_text(path, "\n".join(lines) + "\n")

@@ -7,6 +7,7 @@ from matplotlib.patches import Rectangle
 
 from recipes.pictures.figure import KEPT, TRAIN, figure
 from recipes.pictures.gates import draw_panel, gate_panels
+from recipes.reading import visible
 
 GOOD, BAD = (33, 102, 172), (217, 95, 2)  # colour-blind people tell them apart, too
 COLUMNS = 108  # letters in a line
@@ -57,7 +58,7 @@ def draw_words(path, reading, layer, traces):
         layer: The recurrent layer.
         traces: Its traces on the review, ``(words, units)`` each, by name.
     """
-    words = [without_tags(word)[:COLUMNS] for word in reading.words]
+    words = [visible(without_tags(word))[:COLUMNS] for word in reading.words]
     places = place_words(words)
     lines = places[-1][0] + 1
     panels = gate_panels(traces)
@@ -92,7 +93,7 @@ def _draw_word(axes, word, line, column, colour, strength):
     background = (*(part / 255 for part in colour), strength)
     corner = (column - 0.3, line + 0.06)
     axes.add_patch(Rectangle(corner, len(word) + 0.6, 0.88, color=background))
-    style = {"family": "monospace", "fontsize": 8.5, "parse_math": False}
+    style = {"family": "monospace", "fontsize": 8.5}
     for number, letter in enumerate(word):
         axes.text(
             column + number + 0.5,

@@ -2,11 +2,11 @@
 
 import argparse
 import dataclasses
-import io
-import os
+import errno
 import shlex
 import sys
 
+from recipes.run import output
 from recipes.run.values import FOLDER, Allowed, printable
 
 
@@ -127,22 +127,24 @@ def expand(arguments):
 def exit_with(main):
     """Call ``main`` with the arguments; exit with its status.
 
-    The status is 2 after a UserError, 130 after Ctrl-C, and 141, as if SIGPIPE had
-    ended it, where nobody reads its output any more (``… | head``). Letters that
-    standard output cannot take become escapes.
+    The status is 2 after a UserError or if standard output cannot be written, 130 after
+    Ctrl-C, and 141, as if SIGPIPE had ended it, where nobody reads its output any more
+    (``… | head``). `recipes.run.output` says what becomes of training then.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        status = main(expand(sys.argv[1:]))
-        sys.stdout.flush()
-        sys.exit(status)
-    except UserError as error:
-        line = printable(" ".join(str(error).splitlines()))
-        print("error:", line, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python complains at its end
-        sys.exit(141)
+    output.open_missing()
+    with output.guarded("stderr", needed=False):
+        try:
+            with output.guarded("stdout", needed=True):
+                status = main(expand(sys.argv[1:]))
+        except UserError as error:
+            line = printable(" ".join(str(error).splitlines()))
+            print("error:", line, file=sys.stderr)
+            status = 2
+        except KeyboardInterrupt:
+            status = 130
+        except output.OutputError as error:
+            status = 141 if error.errno == errno.EPIPE else 2
+            if status == 2:
+                line = f"cannot write to standard output: {output.reason(error)}"
+                print("error:", line, file=sys.stderr)
+    sys.exit(status)

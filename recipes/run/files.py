@@ -78,9 +78,9 @@ def atomic_write(path):
 
 
 def write_json(path, value):
-    """Write a value as JSON."""
+    """Write a value as JSON, which has no NaN: raise ValueError if there is one."""
     with atomic_write(path) as unfinished:
-        unfinished.write_text(json.dumps(value, indent=2) + "\n")
+        unfinished.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path, rows):

@@ -57,6 +57,7 @@ class RunFolder:
     model = _file("model.keras")  # the best model so far
     history = _file("history.csv")  # a row for each validation
     metrics = _file("metrics.json")  # the figures; once the run is finished
+    diverged = _file("diverged.txt")  # how training diverged; there is no metrics.json
     curves = _file("curves.png")
     gates = _file("gates.png")
     confusion = _file("confusion.png")
@@ -80,6 +81,11 @@ class RunFolder:
     def is_finished(self):
         """Whether the run is finished."""
         return os.path.isfile(self.metrics)
+
+    @property
+    def has_diverged(self):
+        """Whether the run's training diverged: it would do so again."""
+        return self.diverged.exists()
 
     def events(self, logdir):
         """Return where the run writes its events for TensorBoard."""
@@ -290,7 +296,7 @@ def reopen(folder, configs):
     Raises:
         RunIsLocked: Another process works on it.
         IsNoRun: It is no run.
-        UserError: It cannot be read, or it is damaged.
+        UserError: It cannot be read, it is damaged, or its training diverged.
     """
 
     def parse(manifest):
@@ -325,6 +331,12 @@ def reopen(folder, configs):
         with held, contextlib.suppress(OSError):
             folder.checkpoint.unlink()
         return None
+    if folder.has_diverged:
+        held.close()
+        raise UserError(
+            f"the training of {folder} diverged, and would again: "
+            f"{folder.diverged} says how; begin a new run"
+        )
     return Run(recipe, config, data, folder, held, began)
 
 

@@ -1,6 +1,7 @@
 """What both programs do around their training: choices, data, report, errors."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 
 import keras
@@ -9,9 +10,11 @@ import tensorflow as tf
 from custom_layers import kernel_report
 from recipes.run.command_line import UserError, parse
 from recipes.run.environment import device_name, set_up, versions
-from recipes.run.files import write_json
+from recipes.run.files import write_json, write_text
 from recipes.run.folder import Run
+from recipes.run.output import guarded
 
+FAILED = 1  # the exit status of training that diverges or misses its target
 INTERRUPTED = 130  # the exit status after Ctrl-C
 
 
@@ -50,28 +53,22 @@ class Program:
     def execute(self, run):
         """Carry out a run, new or resumed; return the exit status.
 
-        After Ctrl-C it is `INTERRUPTED`.
+        It is `FAILED` if training diverges or the target is missed, and `INTERRUPTED`
+        after Ctrl-C.
 
         Raises:
             UserError: The disk is full, the folder cannot be written for another
                 reason, or there is too little memory.
         """
         try:
-            set_up(run.config.seed)
-            dataset = self.load(run.source)
-            if dataset.sample_warning:
-                print(dataset.sample_warning)
-            model, figures = self.train(run, dataset)
-            return write_metrics(run, dataset, model, figures)
-        except KeyboardInterrupt:
-            print_interrupted(run)
-            return INTERRUPTED
+            with guarded("stdout", needed=False), guarded("stderr", needed=False):
+                return self._train(run)
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
             raise UserError(
                 "too little memory for these sizes: choose smaller ones"
             ) from error
         except OSError as error:
-            if run.folder is None or isinstance(error, BrokenPipeError):
+            if run.folder is None:
                 raise
             reason = error.strerror or error
             raise UserError(
@@ -81,6 +78,23 @@ class Program:
         finally:
             if run.lock is not None:
                 run.lock.close()
+
+    def _train(self, run):
+        try:
+            if run.folder:
+                print(f"Resuming {run.folder}.")
+            set_up(run.config.seed)
+            dataset = self.load(run.source)
+            if dataset.sample_warning:
+                print(dataset.sample_warning)
+            model, figures = self.train(run, dataset)
+            return write_metrics(run, dataset, model, figures)
+        except KeyboardInterrupt:
+            print_interrupted(run)
+            return INTERRUPTED
+        except FloatingPointError as error:
+            end_diverged(run, error)
+            return FAILED
 
 
 def begin(run, dataset, train, validation, model):
@@ -118,6 +132,25 @@ def print_interrupted(run):
     print(f"To resume: {run.resume_command()}")
 
 
+def end_diverged(run, error):
+    """Mark a run as diverged, and say on standard error what it has left.
+
+    The best finite model stays. The checkpoint goes: whoever resumes from it repeats
+    the same steps.
+    """
+    kept = "no validation was finite, so that no model is kept"
+    if run.folder.model.exists():
+        kept = f"the best model before that is kept: {run.folder.model}"
+    line = (
+        f"training diverged: {error}; {kept}; usually the --learning-rate is too "
+        f"large, here {run.config.learning_rate!r}"
+    )
+    write_text(run.folder.diverged, line + "\n")
+    run.folder.checkpoint.unlink(missing_ok=True)
+    print(flush=True)  # after the progress bar
+    print("error:", line, file=sys.stderr)
+
+
 def write_metrics(run, dataset, model, figures):
     """Write ``metrics.json``, print the result, and return the exit status."""
     config = run.config
@@ -144,7 +177,7 @@ def write_metrics(run, dataset, model, figures):
     print(f"Run folder: {run.folder}")
     if dataset.sample_warning:
         print(dataset.sample_warning)
-    if accuracy < config.target:
+    if not accuracy >= config.target:
         print(f"The test accuracy {accuracy:.4f} is below the target {config.target}.")
-        return 1
+        return FAILED
     return 0

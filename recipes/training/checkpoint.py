@@ -35,6 +35,8 @@ ROW = {
 #: Choices that do not change the result: they may be others when a run is resumed.
 WITHOUT_EFFECT = ("name", "runs", "logdir", "target")
 
+BOUND = float(np.finfo("float32").max) ** 0.5  # 1.8e19
+
 
 def get_state(model):
     """Return copies of all that training changes: weights, seeds, optimiser."""
@@ -51,6 +53,26 @@ def set_state(model, state):
         variable.assign(value)
 
 
+def check_bounded(figures, weights, step):
+    """Raise FloatingPointError if training has diverged.
+
+    It has if a figure or a weight is NaN or at least `BOUND`: products of two such
+    numbers are infinite, and learning has ended long before.
+
+    Args:
+        figures: Dict from names to numbers.
+        weights: List of arrays.
+        step: How many steps are done.
+    """
+    for name, value in figures.items():
+        if not abs(value) < BOUND:
+            raise FloatingPointError(f"{name} is {value:.4g} after step {step:,}")
+    for weight in weights:
+        if not np.all(np.abs(weight) < BOUND):
+            largest = np.max(np.abs(weight))
+            raise FloatingPointError(f"a weight is {largest:.4g} after step {step:,}")
+
+
 def write_checkpoint(path, progress, state, best_state):
     """Save what is needed to resume a run.
 
@@ -60,7 +82,7 @@ def write_checkpoint(path, progress, state, best_state):
         state: List of arrays.
         best_state: List of arrays.
     """
-    arrays = {"progress": np.array(json.dumps(progress))}
+    arrays = {"progress": np.array(json.dumps(progress, allow_nan=False))}
     arrays |= {f"state_{number}": value for number, value in enumerate(state)}
     arrays |= {f"best_{number}": value for number, value in enumerate(best_state)}
     with atomic_write(path) as unfinished:
@@ -127,6 +149,10 @@ class BestAndCheckpoint(keras.callbacks.Callback):
     ``history.csv``, saves the model if it is the best so far, and then writes the
     checkpoint, one file, from which `restore` sets all of this again.
 
+    Training that diverges (`check_bounded`) ends with FloatingPointError, and nothing
+    of that interval is written. The loss is checked after each step, the validation's
+    figures and the weights after each validation.
+
     Attributes:
         rows: The history.
         step: How many steps are done.
@@ -154,8 +180,12 @@ class BestAndCheckpoint(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Count the step; stop after the last."""
+        """Count the step; stop after the last, or if the loss is out of bounds.
+
+        Keras has fetched the figures already, for its progress bar.
+        """
         self.step += 1
+        check_bounded(logs, [], self.step)
         if self.step >= self.steps:
             self.model.stop_training = True
         elif self.interrupted:
@@ -163,11 +193,12 @@ class BestAndCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row to the history; keep the weights if they are the best so far."""
+        state = get_state(self.model)
+        check_bounded(logs, state[: len(self.model.variables)], self.step)
         row = {"validation": epoch + 1, "step": self.step, **logs}
         seconds = round(time.perf_counter() - self.started, 3)
         self.rows.append({**row, "seconds": seconds})
         write_csv(self.folder.history, self.rows)
-        state = get_state(self.model)
         if logs["val_accuracy"] > self.best:
             self.best, self.best_state = logs["val_accuracy"], state
             save_model(self.folder.model, self.saved)

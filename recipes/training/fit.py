@@ -32,7 +32,8 @@ def finishing_the_step(checkpoint):
     def interrupt(number, frame):
         checkpoint.interrupted = True
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.write(2, b"\nFinishing this step; Ctrl-C again stops at once.\n")
+        with contextlib.suppress(OSError):  # nobody reads it
+            os.write(2, b"\nFinishing this step; Ctrl-C again stops at once.\n")
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -60,6 +61,10 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
 
     Returns:
         Dict of ``steps``, ``fit_seconds`` and ``validation_accuracy``.
+
+    Raises:
+        FloatingPointError: Training diverged, see `check_bounded`. What the run's
+            folder holds is of the validations before.
     """
     steps_per_epoch, steps = count_steps(run.config, len(train[1]))
     interval = run.config.save_every or steps_per_epoch
@@ -88,3 +93,15 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
         "fit_seconds": checkpoint.seconds,
         "validation_accuracy": checkpoint.best,
     }
+
+
+def predict(model, inputs):
+    """Return the probabilities that a model gives for the test inputs.
+
+    Raises:
+        FloatingPointError: One is NaN: weights near the largest number overflow.
+    """
+    probabilities = model.predict(inputs, batch_size=500, verbose=0)
+    if not np.isfinite(probabilities).all():
+        raise FloatingPointError("the model gives NaN for some test data")
+    return probabilities

@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib.colors import to_rgb
+from matplotlib.text import Text
 from networks import answers_by_row, make_imdb, make_mnist
 from PIL import Image
 
@@ -430,6 +432,74 @@ def test_a_failing_picture_costs_no_other(recipe, failing, monkeypatch, capsys):
 def test_a_full_disk_stops_the_drawing(recipe, failing, monkeypatch):
     with pytest.raises(OSError, match="no room"):
         draw_with_a_failure(recipe, failing, OSError("no room"), monkeypatch)
+
+
+#: What a terminal obeys, what no UTF-8 holds, what turns text round.
+NASTY = "a\x1b[31mb\x07 c\ud800d \u202eevil\x9b1m"
+
+
+def test_no_review_s_control_characters_are_written(tmp_path):
+    reviews.write_mistakes(
+        tmp_path / "mistakes.txt", [NASTY, NASTY.encode("utf-8", "replace")],
+        np.array([0, 1]), np.array([0.9, 0.2]),
+    )  # fmt: skip
+    review = Reading(1, "good", NASTY.split(), np.linspace(0.1, 0.9, 4))
+    page.write_page(tmp_path / "gates.html", review)
+    for name in ("mistakes.txt", "gates.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.replace("\n", "").isprintable()
+        assert r"a\x1b[31mb\x07" in text and r"\u202eevil\x9b1m" in text
+
+
+@pytest.mark.parametrize(
+    ("texts", "missing"),
+    [
+        (["", ""], True),
+        (["-", "\ufeff"], True),
+        (["", "a"], False),
+        (["$x^2$", "$\\frac{$"], False),
+        ([NASTY, "\x1b"], False),
+    ],
+)
+def test_pictures_of_odd_reviews(texts, missing, tmp_path, rng, capsys):
+    """Each is drawn; where there is nothing to draw, a line says so."""
+    model, tokenizer = make_imdb("modern", "lstm", rng)
+    folder = RunFolder(tmp_path)
+    folder.history.write_text(
+        "validation,step,accuracy,loss,val_accuracy,val_loss,seconds\n"
+        "1,10,0.5,1.5,0.25,1.75,3\n"
+    )
+    texts = np.array([text.encode("utf-8", "replace") for text in texts], object)
+    numbers = tokenizer(tf.constant(texts))
+    probabilities = np.asarray(model(numbers, training=False))
+    draw.draw_imdb(folder, model, tokenizer, (texts, np.array([0, 1])), probabilities)
+    drawn = {path.name for path in tmp_path.iterdir()} - {"history.csv"}
+    names = {"curves.png", "calibration.png", "mistakes.txt"}
+    error = capsys.readouterr().err
+    if missing:
+        assert error == (
+            "WARNING: no gates.html and gates.png: ValueError: "
+            "no test review holds a word\n"
+        )
+    else:
+        names |= {"gates.html", "gates.png"}
+        assert error == ""
+    assert drawn == names
+
+
+def test_a_dollar_is_no_mathematics(tmp_path, figures):
+    formula = "$x^2$ and $\\frac{$"
+    with figure(tmp_path / "a.png", 4, 3) as drawn:
+        axes = drawn.subplots()
+        axes.set(title=formula, xlabel=formula, ylabel=formula)
+        axes.plot([0, 1], [0, 1], label=formula)
+        axes.legend(title=formula)
+        axes.text(0, 0, formula)
+        axes.set_xticks([0, 1], [formula, "1"])
+        drawn.suptitle(formula)
+    texts = [text for text in drawn.findobj(Text) if formula in text.get_text()]
+    assert len(texts) >= 8
+    assert not any(text.get_parse_math() for text in texts)
 
 
 def test_a_picture_that_cannot_be_saved_leaves_nothing(tmp_path):

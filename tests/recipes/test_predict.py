@@ -4,6 +4,10 @@ import io
 import json
 import os
 import re
+import signal
+import threading
+import tracemalloc
+import zlib
 
 import keras
 import numpy as np
@@ -42,28 +46,213 @@ def test_digits_are_recognised(finished_runs, tmp_path, capsys):
     assert capsys.readouterr().out == f"{result['label']} {result['probability']:.4f}\n"
 
 
-class Standard(io.TextIOWrapper):
-    def isatty(self):
-        return False
+@pytest.fixture(params=["a file", "standard input"])
+def give(request, tmp_path, monkeypatch):
+    """A function that puts bytes there and returns the flags to read them."""
+
+    def put(text):
+        if request.param == "a file":
+            (tmp_path / "reviews.txt").write_bytes(text)
+            return ["--file", str(tmp_path / "reviews.txt")]
+        monkeypatch.setattr("sys.stdin", standard_input(io.BytesIO(text)))
+        return []
+
+    return put
 
 
-@pytest.mark.parametrize("source", ["a file", "standard input"])
-def test_reviews_are_read_line_by_line(
-    source, finished_runs, tmp_path, capsys, monkeypatch
-):
-    text = "good film .\n\nit was \xff dull\n".encode("latin-1")
-    arguments = ["imdb", "--json", "--runs", str(finished_runs)]
-    if source == "a file":
-        (tmp_path / "reviews.txt").write_bytes(text)
-        arguments += ["--file", str(tmp_path / "reviews.txt")]
-    else:
-        monkeypatch.setattr("sys.stdin", Standard(io.BytesIO(text)))
-    assert predict.main(arguments) == 2
-    out, err = capsys.readouterr()
-    results = [json.loads(line) for line in out.splitlines()]
-    assert [result["line"] for result in results] == [1, 3]
+def standard_input(raw):
+    return io.TextIOWrapper(io.BufferedReader(raw))
+
+
+@pytest.fixture
+def ask(finished_runs, capsys):
+    """A function that asks for answers to reviews: status, results, standard error."""
+
+    def main(flags):
+        arguments = ["imdb", "--json", "--runs", str(finished_runs), *flags]
+        status = predict.main(arguments)
+        out, err = capsys.readouterr()
+        return status, [json.loads(line) for line in out.splitlines()], err
+
+    return main
+
+
+def test_reviews_are_read_line_by_line(give, ask):
+    status, results, err = ask(give(b"good film .\n\nit was dull\n\xc2\xa0\r\nbad"))
+    assert status == 2
+    assert [result["line"] for result in results] == [1, 3, 5]
+    assert [result["text"] for result in results] == [
+        "good film .",
+        "it was dull",
+        "bad",
+    ]
     assert {result["label"] for result in results} <= {"good", "bad"}
-    assert err == "error: line 2 is empty\n"
+    assert err == "error: line 2 is empty\nerror: line 4 is empty\n"
+
+
+def test_a_byte_order_mark_is_no_text(give, ask):
+    status, results, err = ask(give(b"\xef\xbb\xbfsuperb film\nsuperb film\n"))
+    assert (status, err) == (0, "")
+    first, second = results
+    assert first == {**second, "line": 1}
+    with pytest.raises(UserError, match="no review to read"):
+        ask(give(b"\xef\xbb\xbf"))
+
+
+def test_a_few_bytes_that_are_not_utf_8_are_an_unknown_letter(give, ask):
+    status, results, err = ask(give(b"it was superb , a clich\xe9 or two\nsuperb\n"))
+    assert status == 0
+    assert results[0]["text"] == "it was superb , a clich\ufffd or two"
+    assert len(results) == 2
+    assert re.fullmatch("warning: line 1 is not all UTF-8.*\n", err)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("A film to see.\nTwice!\n".encode(name) for name in (
+            "utf-16", "utf-16-le", "utf-16-be", "utf-32",
+        )),
+        "Отличный фильм\n".encode("cp1251"),
+        "素晴らしい映画\n".encode("utf-16"),
+        zlib.compress(bytes(range(256)) * 8),
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        b"%PDF-1.4\n%" + bytes(range(128, 256)) * 20,
+    ],
+)  # fmt: skip
+def test_what_is_not_utf_8_is_refused_before_a_line_is_read(text, give):
+    *_, path = give(text) or [None]
+    with pytest.raises(UserError, match="must be text in UTF-8") as raised:
+        next(predict.read_lines(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_later_line_that_is_not_utf_8_ends_the_answers(give, ask, capsys):
+    with pytest.raises(UserError, match="UTF-8.* line 2001 "):
+        ask(give(b"superb film\n" * 2 + b"\n" * 1998 + bytes(range(128, 256)) + b"\na"))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["superb caf\udce9", "superb \ud83d film"])
+def test_halves_of_letters_on_the_command_line(text, ask):
+    """Bytes that are not UTF-8 come so from the shell."""
+    status, [result], err = ask(["--text", text])
+    assert (status, err) == (0, "")
+    assert result["text"] == re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def test_a_line_has_a_limit(give, ask, monkeypatch):
+    monkeypatch.setattr(predict, "LINE_LIMIT", 12)
+    text = b"superb films\nsuperb film\r\n" + 50 * b"superb " + b"\ndull\n" + 13 * b"a"
+    status, results, err = ask(give(b"\xef\xbb\xbf" + text))
+    assert status == 2
+    assert [result["line"] for result in results] == [1, 2, 4]
+    assert err == "".join(
+        f"error: line {number} is longer than 12 bytes\n" for number in (3, 5)
+    )
+
+
+class Long(io.RawIOBase):
+    """Bytes without a line break, then a short line."""
+
+    def __init__(self, size, byte):
+        self.left, self.byte = size, byte
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        if self.left <= 0:
+            end, self.left = (b"\nfilm" if self.left == 0 else b""), -1
+            buffer[: len(end)] = end
+            return len(end)
+        size = min(len(buffer), self.left)
+        buffer[:size] = self.byte * size
+        self.left -= size
+        return size
+
+
+def test_a_long_line_is_not_held_in_memory(monkeypatch):
+    monkeypatch.setattr("sys.stdin", standard_input(Long(2**26, b"a")))
+    tracemalloc.start()
+    try:
+        sizes = [len(line) for line in predict.read_lines("-")]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sizes == [predict.LINE_LIMIT + 1, 4]
+    assert peak < 2**26 / 8
+
+
+def test_endless_zeros_are_refused_at_once(monkeypatch):
+    endless = Long(2**60, b"\0")
+    monkeypatch.setattr("sys.stdin", standard_input(endless))
+    with pytest.raises(UserError, match="standard input holds NUL bytes"):
+        list(predict.read_lines(None))
+    assert endless.left > 2**60 - 2**20
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    return tmp_path / "pipe"
+
+
+def write_later(pipe, seconds):
+    """Return a thread that writes two lines to a pipe after some seconds."""
+    timer = threading.Timer(seconds, pipe.write_bytes, [b"one\ntwo\n"])
+    timer.start()
+    return timer
+
+
+def test_a_pipe_without_a_writer_is_waited_for_with_a_word(pipe, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "WAIT", 50)
+    writer = write_later(pipe, 1)
+    assert list(predict.read_lines(str(pipe))) == [b"one\n", b"two\n"]
+    writer.join()
+    assert capsys.readouterr().err == (
+        f"Waiting for someone to write to the pipe {pipe} …\n"
+    )
+
+
+def test_a_pipe_with_a_writer_is_read_without_a_word(pipe, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "WAIT", 60_000)
+    writer = write_later(pipe, 0)
+    assert list(predict.read_lines(str(pipe))) == [b"one\n", b"two\n"]
+    writer.join()
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_ends_the_waiting_for_a_pipe(pipe, monkeypatch):
+    monkeypatch.setattr(predict, "WAIT", 10)
+    main = threading.main_thread().ident
+    threading.Timer(0.5, signal.pthread_kill, [main, signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(predict.read_lines(str(pipe)))
+
+
+def test_no_control_characters_of_a_review_are_printed(finished_runs, capsys):
+    text = "superb \x1b[31mfilm\x9b1m \u202e \x07\x7f \xa0\u2028end"
+    arguments = ["imdb", "--runs", str(finished_runs), "--text", text]
+    assert predict.main(arguments) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert line.endswith(r"superb \x1b[31mfilm\x9b1m \u202e \x07\x7f end")
+    assert predict.main([*arguments, "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable() and line.isascii()
+    assert json.loads(line)["text"] == text
+
+
+def test_nobody_reads_the_answers(finished_runs, monkeypatch):
+    """What starts the program makes status 141 of it."""
+
+    def closed(*arguments, **options):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        predict.main(["imdb", "--runs", str(finished_runs), "--text", "superb"])
 
 
 def test_a_text_is_answered_in_a_line(finished_runs, capsys):
@@ -117,6 +306,25 @@ def test_models_that_cannot_be_used(run, message, finished_runs, tmp_path):
     assert_refused(arguments, message, finished_runs)
 
 
+@pytest.mark.parametrize(
+    ("size", "bias", "message"),
+    [
+        (1, 0.0, "the model .*m.keras fails: "),  # it has no vector for the word
+        (3, np.nan, "answers with .nan.: probabilities lie between 0 and 1"),
+        (3, 7.0, "answers with .7.0.: probabilities lie"),
+    ],
+)
+def test_models_of_the_right_shape_that_do_not_work(size, bias, message, tmp_path):
+    text = keras.Input((), dtype="string")
+    words = keras.layers.TextVectorization(vocabulary=["a"], output_sequence_length=1)
+    vectors = keras.layers.Embedding(size, 1, embeddings_initializer="zeros")
+    dense = keras.layers.Dense(1, bias_initializer=keras.initializers.Constant(bias))
+    model = keras.Model(text, dense(vectors(words(text))[:, 0]))
+    model.save(tmp_path / "m.keras")
+    arguments = ["imdb", "--text", "a", "--run", str(tmp_path / "m.keras")]
+    assert_refused(arguments, message, tmp_path)
+
+
 def test_no_model_says_how_to_train_one(tmp_path):
     message = "no finished run in .*train one with `make train-imdb`"
     assert_refused(["imdb", "--text", "good"], message, tmp_path)
@@ -127,7 +335,11 @@ def test_no_model_says_how_to_train_one(tmp_path):
     [
         ("--text", " \n", "the text is empty"),
         ("--file", "{here}/no.txt", "cannot read .*no.txt: No such file"),
+        ("--file", "no\x1b[31m.txt", r"cannot read no\\x1b\[31m.txt: No such file"),
+        ("--file", "", "cannot read : No such file"),
+        ("--file", "{here}", "cannot read .*: Is a directory"),
         ("--file", os.devnull, "there is no review to read"),
+        ("--file", "/dev/full", "/dev/full holds NUL bytes"),
     ],
 )
 def test_texts_that_cannot_be_read(flag, value, message, finished_runs, tmp_path):

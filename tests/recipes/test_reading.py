@@ -20,6 +20,9 @@ WORDS = [f"w{number}" for number in range(40)]
         "a\x85b \xa0 c",
         '"x" \t y\n z',
         " - ",
+        "“x” — y… z",
+        "\ufeff\u200ba\xadb c\u200bd \u200d e\x1b\x1cf",
+        "´ ¨a¨ ﷺ ½",
     ],
 )
 def test_words_are_the_tokenizer_s(text):
@@ -65,6 +68,33 @@ def test_without_a_right_review_the_first_one_s_last_words_are_read(rng):
         model, tokenizer, [text.encode()], wrong, np.array([1.0 - wrong[0]])
     )
     assert (read.index, read.words) == (0, list(words[-50:]))
+
+
+def test_a_review_without_words_is_not_read(rng):
+    model, tokenizer = make_imdb("classic", "simple-rnn", rng)
+    texts, wrong = [b"", b" -", b"w1", b"w2 w3"], np.array([0, 0, 0, 0])
+    probabilities = np.full(4, 0.9)
+    read = reading.read_word_by_word(model, tokenizer, texts, wrong, probabilities)
+    assert (read.index, read.words) == (2, ["w1"])
+    with pytest.raises(ValueError, match="no test review holds a word"):
+        reading.read_word_by_word(
+            model, tokenizer, texts[:2], wrong[:2], probabilities[:2]
+        )
+
+
+@pytest.mark.parametrize("review", [b"caf\xe9", "caf\udce9", "caf\ud83d"])
+def test_what_is_decoded_can_be_written(review):
+    assert reading.decode(review) == "caf\ufffd"
+
+
+def test_text_is_made_visible():
+    """All that is printed is printable, and what was printable stays."""
+    everything = "".join(map(chr, range(0x110000)))
+    shown = reading.visible(everything)
+    assert shown.isprintable()
+    kept = "".join(letter for letter in everything if letter.isprintable())
+    assert reading.visible(kept) == kept
+    assert reading.visible("a\x1b[2J\n\u202e\ud800") == r"a\x1b[2J \u202e\ud800"
 
 
 @pytest.mark.parametrize("preset", ["classic", "modern"])
