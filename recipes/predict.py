@@ -19,7 +19,8 @@ import custom_layers  # noqa: F401 - registers the layers
 from recipes.data.digit_image import read_digit
 from recipes.reading import decode, visible
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
-from recipes.run.folder import RunFolder
+from recipes.run.files import is_file
+from recipes.run.folder import RunFolder, list_folders
 from recipes.run.keras_settings import check_backend
 
 LINE_LIMIT = 2**20  # bytes of a review
@@ -36,20 +37,22 @@ def find_model(recipe, runs, name):
             finished run.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or it cannot be seen.
     """
     parent = pathlib.Path(runs) / recipe
-    trained = [
-        folder for folder in map(RunFolder, parent.glob("*")) if folder.model.exists()
-    ]
+    for path in (
+        RunFolder(parent / name).model,
+        RunFolder(name).model,
+        pathlib.Path(name),
+    ):
+        if name and is_file(path):
+            return path
+    try:
+        folders = [RunFolder(path) for path in list_folders(parent)]
+    except OSError as error:
+        raise UserError(f"cannot read {parent}: {error.strerror}") from error
+    trained = [folder for folder in folders if os.path.isfile(folder.model)]
     if name:
-        for path in (
-            RunFolder(parent / name).model,
-            RunFolder(name).model,
-            pathlib.Path(name),
-        ):
-            if os.path.isfile(path):
-                return path
         known = ", ".join(sorted(folder.path.name for folder in trained))
         known = f"; there are {known}" if known else ""
         raise UserError(f"no run {name!r} with a model in {parent}{known}")
@@ -65,12 +68,18 @@ def find_model(recipe, runs, name):
 
 
 def load_model(recipe, path):
-    """Load a recipe's model; raise UserError if the file holds none."""
+    """Load a recipe's model; raise UserError if that fails, or the file holds none."""
+    try:
+        open(path, "rb").close()  # an OSError after that is Keras's, of a damaged file
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(path, compile=False)
             made_by = recipe_of(model)
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise UserError(f"cannot read {path}: too little memory") from error
     except Exception as error:  # a damaged file can raise almost anything in Keras
         raise UserError(
             f"cannot load {path}, it is damaged or no model: {in_one_line(error)}"

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import stat
 import tempfile
 
 from recipes.run.command_line import UserError
@@ -36,6 +37,16 @@ def read(path, parse):
         raise FileNotFoundError(*error.args) from error
     except FileNotFoundError:
         raise
+    except OSError as error:
+        raise Unreadable(f"cannot read {path}: {error.strerror}") from error
+
+
+def is_file(path):
+    """Return whether there is a file; raise Unreadable if that cannot be seen."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:
         raise Unreadable(f"cannot read {path}: {error.strerror}") from error
 

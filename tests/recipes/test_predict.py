@@ -1,5 +1,6 @@
 """Prediction with the models of finished runs."""
 
+import errno
 import io
 import json
 import os
@@ -278,6 +279,42 @@ def test_the_newest_finished_run_is_the_default(tmp_path):
     ):
         path = predict.find_model("imdb", tmp_path, asked)
         assert path == RunFolder(tmp_path / "imdb" / found).model
+
+
+@pytest.mark.parametrize("error", [PermissionError, MemoryError])
+def test_a_model_that_cannot_be_read_is_not_called_damaged(
+    error, finished_runs, monkeypatch
+):
+    """Nor is it called missing, where its folder cannot be looked into."""
+    arguments = ["mnist", "--image", "x.png", "--run", "run"]
+    monkeypatch.setattr(predict, "read_digit", lambda path: None)
+    model = RunFolder(finished_runs / "mnist/run").model
+    reason = "too little memory"
+    with monkeypatch.context() as patched:
+        if error is MemoryError:
+            patched.setattr(predict.keras.saving, "load_model", failing(MemoryError()))
+        else:
+            reason = "Permission denied"
+            denied = PermissionError(errno.EACCES, reason)
+            patched.setattr(predict, "open", failing(denied), raising=False)
+        assert_refused(arguments, f"^cannot read {model}: {reason}$", finished_runs)
+    if error is PermissionError:
+        monkeypatch.setattr(os, "stat", failing(denied))
+        assert_refused(arguments, f"^cannot read {model}: {reason}$", finished_runs)
+        monkeypatch.setattr(predict, "list_folders", failing(denied))
+        parent = finished_runs / "mnist"
+        assert_refused(
+            arguments[:3], f"^cannot read {parent}: {reason}$", finished_runs
+        )
+
+
+def failing(error):
+    """Return a function that raises ``error``, whatever it is called with."""
+
+    def fail(*arguments, **options):
+        raise error
+
+    return fail
 
 
 def assert_refused(arguments, message, runs):

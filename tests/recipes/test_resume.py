@@ -97,6 +97,12 @@ def test_the_last_unfinished_run_is_the_default(tmp_path, capsys):
     begun[3].lock.close()
 
 
+def test_a_run_named_by_its_path_needs_no_folder_of_runs(run, monkeypatch):
+    """That one may be out of reach."""
+    monkeypatch.setattr(resume, "find_runs", None)
+    assert resume.find(str(run), "runs").path == run.path
+
+
 def test_what_is_no_run(tmp_path):
     assert_refused(tmp_path / "no", f"there is no run {tmp_path / 'no'}")
     assert_refused("nothing", "there is no run nothing")
