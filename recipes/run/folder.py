@@ -85,7 +85,7 @@ class RunFolder:
     @property
     def has_diverged(self):
         """Whether the run's training diverged: it would do so again."""
-        return self.diverged.exists()
+        return os.path.isfile(self.diverged)
 
     def events(self, logdir):
         """Return where the run writes its events for TensorBoard."""
