@@ -31,9 +31,10 @@ def reopen_last(runs):
 
 def find(name, runs):
     """Return the folder of a run, named by its path or by a name that one run has."""
-    named = [folder for folder in find_runs(runs) if folder.path.name == name]
-    if not os.path.isdir(name) and len(named) == 1:
-        return named[0]
+    if not os.path.isdir(name):
+        named = [folder for folder in find_runs(runs) if folder.path.name == name]
+        if len(named) == 1:
+            return named[0]
     return RunFolder(name)
 
 

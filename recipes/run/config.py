@@ -61,7 +61,9 @@ class Config:
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if differing := names ^ choices.keys():
-            raise ValueError(f"config lacks or must not have {', '.join(differing)}")
+            raise ValueError(
+                f"config lacks or must not have {', '.join(sorted(differing))}"
+            )
         config = cls(**choices)
         try:
             config.check()
