@@ -154,4 +154,4 @@ def test_a_letter_that_the_terminal_does_not_have(monkeypatch):
     monkeypatch.setattr(sys, "stdout", terminal)
     with output.guarded("stdout", needed=True):
         print("naïve")
-    assert terminal.buffer.getvalue() == b"na?ve\n"
+    assert terminal.buffer.getvalue() == b"na\\xefve\n"

@@ -329,7 +329,7 @@ def test_the_versions_that_a_run_began_with(run, monkeypatch, capsys):
         )
         assert resume.main(["--run", str(run)]) == 0
         goes_on.pop().lock.close()
-        assert capsys.readouterr().out == f"Resuming {run}.\n{warning}"
+        assert capsys.readouterr().out == warning
 
 
 def test_real_data_that_are_gone(run, no_network):
