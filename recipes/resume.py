@@ -5,7 +5,6 @@ import os
 
 from recipes import imdb, mnist
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
-from recipes.run.environment import versions
 from recipes.run.folder import IsNoRun, RunFolder, RunIsLocked, find_runs, reopen
 from recipes.run.values import printable
 
@@ -38,20 +37,6 @@ def find(name, runs):
     return RunFolder(name)
 
 
-def warn_of_versions(began):
-    """Print one line if a run began with other versions than these of now."""
-    now = versions()
-    changed = [
-        f"{name} {version}, now {now.get(name)}"
-        for name, version in began.items()
-        if version != now.get(name)
-    ]
-    if changed:
-        print(
-            f"WARNING: the run began with {'; '.join(changed)}: its result may differ."
-        )
-
-
 def main(arguments):
     """Resume a run; return the exit status."""
     parser = Parser(prog="python -m recipes resume", description=__doc__)
@@ -72,7 +57,6 @@ def main(arguments):
     if stopped is None:
         print(f"The run {printable(str(folder))} is finished: there is nothing to do.")
         return 0
-    warn_of_versions(stopped.versions)
     return PROGRAMS[stopped.recipe].execute(stopped)
 
 

@@ -13,6 +13,7 @@ from recipes.run.environment import device_name, set_up, versions
 from recipes.run.files import write_json, write_text
 from recipes.run.folder import Run
 from recipes.run.output import guarded
+from recipes.run.values import printable
 
 FAILED = 1  # the exit status of training that diverges or misses its target
 INTERRUPTED = 130  # the exit status after Ctrl-C
@@ -82,7 +83,8 @@ class Program:
     def _train(self, run):
         try:
             if run.folder:
-                print(f"Resuming {run.folder}.")
+                print(f"Resuming {printable(str(run.folder))}.")
+                warn_of_versions(run.versions)
             set_up(run.config.seed)
             dataset = self.load(run.source)
             if dataset.sample_warning:
@@ -95,6 +97,20 @@ class Program:
         except FloatingPointError as error:
             end_diverged(run, error)
             return FAILED
+
+
+def warn_of_versions(began):
+    """Print one line if a run began with other versions than these of now."""
+    now = versions()
+    changed = [
+        f"{name} {version}, now {now.get(name)}"
+        for name, version in began.items()
+        if version != now.get(name)
+    ]
+    if changed:
+        print(
+            f"WARNING: the run began with {'; '.join(changed)}: its result may differ."
+        )
 
 
 def begin(run, dataset, train, validation, model):

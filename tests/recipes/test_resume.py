@@ -14,7 +14,7 @@ from killable import modified, resume_again, stop_after_two_validations
 
 from custom_layers import LAYERS
 from recipes import mnist, resume
-from recipes.run import environment
+from recipes.run import environment, program
 from recipes.run.command_line import UserError
 from recipes.run.folder import Run, reopen
 from recipes.training import checkpoint
@@ -311,25 +311,26 @@ def test_the_versions_that_a_run_began_with(run, monkeypatch, capsys):
     began = json.loads(run.manifest.read_text())["versions"]
     assert began == environment.versions()
     assert {"python", "keras", "tensorflow", "numpy", "custom_layers"} <= began.keys()
-    goes_on = []
-    monkeypatch.setattr(
-        type(mnist.PROGRAM), "execute", lambda program, run: goes_on.append(run) or 0
-    )
+
+    def interrupt(seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "set_up", interrupt)
     for changes, warning in (
-        ({}, ""),
+        ({}, "\n"),
         (
             {"keras": "3.0.0", "custom_layers": "0.0.1"},
             f"WARNING: the run began with keras 3.0.0, now {began['keras']}; "
             f"custom_layers 0.0.1, now {began['custom_layers']}: "
-            "its result may differ.\n",
+            "its result may differ.\n\n",
         ),
     ):
         change_manifest(
             run, lambda manifest, new=changes: manifest["versions"].update(new)
         )
-        assert resume.main(["--run", str(run)]) == 0
-        goes_on.pop().lock.close()
-        assert capsys.readouterr().out == warning
+        assert resume.main(["--run", str(run)]) == 130
+        printed = capsys.readouterr().out.partition("Interrupted")[0]
+        assert printed == f"Resuming {run}.\n{warning}"
 
 
 def test_real_data_that_are_gone(run, no_network):
