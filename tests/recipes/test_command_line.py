@@ -122,11 +122,11 @@ def test_names_that_can_be(flag):
 
 
 def test_too_little_memory_is_one_line(tmp_path):
-    """Each size is allowed; together they need 40 GB, and there are 8."""
+    """Each size is allowed; together they need 40 GB, and there are 34."""
     flags = "--data sample --vocabulary 1000000 --embedding 10000 --words 25".split()
     process = subprocess.run(
         [sys.executable, "-m", "recipes", "imdb", *flags, "--runs", str(tmp_path)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2**35, 2**35)),
         capture_output=True,
         text=True,
         timeout=120,
