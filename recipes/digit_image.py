@@ -215,13 +215,7 @@ def _best_digit(grey):
     light = _find(
         (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
     )
-    if dark is None or light is None:
-        uneven = dark or light
-    else:
-        worse, uneven = sorted([dark, light], key=Digit.rank)
-        # What lies within a digit, in its loops and bays, is paper.
-        if worse.surrounds(uneven) and worse.rank() > 0.5 * uneven.rank():
-            uneven = worse
+    uneven = max(filter(None, [dark, light]), key=Digit.rank, default=None)
     if even is None or uneven is None:
         return even or uneven
     return even if even.score > 0.5 * uneven.score else uneven
@@ -379,13 +373,6 @@ class Digit:
         noise *= min(1, 1 / (2 * np.sqrt(np.pi) * _blur(self.ink)))  # after blurring
         strength = np.quantile(self.blurred[box][self.part.image], 0.9)
         return strength < NOISE * noise
-
-    def surrounds(self, other):
-        """Say whether the other lies within this one's box."""
-        return all(
-            mine.start <= its.start and its.stop <= mine.stop
-            for mine, its in zip(self.part.slice, other.part.slice, strict=True)
-        )
 
     def cut_out(self):
         """Return the digit's ink, from 0 to 1, cut out at its edges."""
