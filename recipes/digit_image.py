@@ -172,21 +172,25 @@ def _extent(grey):
 def _without_frame(grey):
     """Cut off strips along the sides that are unlike the paper inside, as scans have.
 
-    A strip is followed by a line of bare paper. The bar of a 7 that fills its
-    picture is not: its stem goes on.
+    A strip is followed by a line of bare paper, or of little ink where a digit touches
+    it and the other side is bare. The bar of a 7 that fills its picture is no strip:
+    its stem goes on to the other side.
     """
     blurred = _blurred(grey)
     strict, loose = [], []
     for turn in range(4):  # top, right, bottom, left
         side = np.rot90(blurred, turn)
         height, width = side.shape
-        side = side[:, int(0.15 * width) : width - int(0.15 * width)]
-        paper, strip = np.median(side, axis=0), np.median(side[0])
-        share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
-        for cuts, most in (strict, 0.02), (loose, 0.3):
+        inner = side[:, int(0.15 * width) : width - int(0.15 * width)]
+        paper, strip = np.median(inner, axis=0), np.median(inner[0])
+        share = np.mean(np.abs(inner - strip) < np.abs(inner - paper), axis=1)
+        likely = share[0] > 0.9 and (
+            np.mean(np.abs(side - strip) < np.abs(side - np.median(paper))) < 0.4
+        )
+        for cuts, most in (strict, 0.3 if share[-1] <= 0.02 else 0.02), (loose, 0.3):
             bare = np.flatnonzero(share[: int(0.15 * height)] <= most)
             cut = bare[0] + int(_extent(grey) / 200) if len(bare) else 0
-            cuts.append(min(cut, int(0.2 * height)) if share[0] > 0.9 else 0)
+            cuts.append(min(cut, int(0.2 * height)) if likely else 0)
     # Where two sides are framed, the digit may touch the strip of another.
     cuts = loose if np.count_nonzero(strict) > 1 else strict
     top, right, bottom, left = cuts
@@ -202,10 +206,11 @@ def _best_digit(grey):
     if contrast < CONTRAST:
         return None
     edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 200)
+    bare = np.mean(np.abs(edge - paper) < 0.05 * contrast)
     even = None
-    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:
+    if bare > 0.3:
         even = _find(np.abs(grey - paper), np.abs(blurred - paper), even=True)
-        if even is not None and not even.at_edge():
+        if even is not None and not even.at_edge() and bare > 0.55:
             return even
     # What reaches the edge may be a digit that fills its picture, or a shadow.
     darkest, lightest = _paper(blurred)
@@ -218,7 +223,7 @@ def _best_digit(grey):
     uneven = max(filter(None, [dark, light]), key=Digit.rank, default=None)
     if even is None or uneven is None:
         return even or uneven
-    return even if even.score > 0.5 * uneven.score else uneven
+    return even if even.score > (0.5 if bare > 0.55 else 1) * uneven.score else uneven
 
 
 def _paper(grey):
