@@ -19,6 +19,7 @@ FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
 NOISE = 6  # standard deviations of it: what is fainter is no ink
 SOFTEST = 0.3  # of the ink's strength: a lower step at the rim is a shadow's
+DARKEST = 0.02  # of white: paper that is darker counts as if it were as light as this
 CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
@@ -209,10 +210,11 @@ def _best_digit(grey):
     bare = np.mean(np.abs(edge - paper) < 0.05 * contrast)
     even = None
     if bare > 0.3:
-        even = _find(np.abs(grey - paper), np.abs(blurred - paper), even=True)
-        if even is not None and not even.at_edge() and bare > 0.55:
-            return even
-    # What reaches the edge may be a digit that fills its picture, or a shadow.
+        white = max(blurred.max(), DARKEST)
+        even = _find(
+            np.abs(grey - paper) / white, np.abs(blurred - paper) / white, even=True
+        )
+    # What stands out from the edge may also be a shadow, or a sheet on a table.
     darkest, lightest = _paper(blurred)
     level = np.median(blurred / lightest)
     dark = _find(level - grey / lightest, level - blurred / lightest)
@@ -245,7 +247,7 @@ def _paper(grey):
     continued = np.pad(grey, margin, "reflect", reflect_type="odd")
     dark = ndimage.grey_opening(np.maximum(mirrored, continued), window)[inside]
     light = ndimage.grey_closing(np.minimum(mirrored, continued), window)[inside]
-    return dark, np.maximum(light, 0.02)
+    return dark, np.maximum(light, DARKEST)
 
 
 def _find(ink, blurred, even=False):
