@@ -214,7 +214,10 @@ def _best_digit(grey):
         even = _find(
             np.abs(grey - paper) / white, np.abs(blurred - paper) / white, even=True
         )
-    # What stands out from the edge may also be a shadow, or a sheet on a table.
+        clean = np.mean(np.abs(blurred - paper) < 0.05 * contrast) > 0.4
+        if even is not None and not even.at_edge() and bare > 0.55 and clean:
+            return even
+    # What stands out from the edge may also be a shadow.
     darkest, lightest = _paper(blurred)
     level = np.median(blurred / lightest)
     dark = _find(level - grey / lightest, level - blurred / lightest)
