@@ -19,6 +19,7 @@ FAINTEST = 0.1  # of the ink's strength: what is fainter is noise of the paper
 SMALLEST = 0.04  # of the picture's extent: what is shorter is a speck, not a digit
 NOISE = 6  # standard deviations of it: what is fainter is no ink
 SOFTEST = 0.3  # of the ink's strength: a lower step at the rim is a shadow's
+DARKEST = 0.02  # of white: paper that is darker counts as if it were as light as this
 CONTRAST = 0.002  # of white: half a level of 8 bits
 
 
@@ -172,21 +173,25 @@ def _extent(grey):
 def _without_frame(grey):
     """Cut off strips along the sides that are unlike the paper inside, as scans have.
 
-    A strip is followed by a line of bare paper. The bar of a 7 that fills its
-    picture is not: its stem goes on.
+    A strip is followed by a line of bare paper, or of little ink where a digit touches
+    it and the other side is bare. The bar of a 7 that fills its picture is no strip:
+    its stem goes on to the other side.
     """
     blurred = _blurred(grey)
     strict, loose = [], []
     for turn in range(4):  # top, right, bottom, left
         side = np.rot90(blurred, turn)
         height, width = side.shape
-        side = side[:, int(0.15 * width) : width - int(0.15 * width)]
-        paper, strip = np.median(side, axis=0), np.median(side[0])
-        share = np.mean(np.abs(side - strip) < np.abs(side - paper), axis=1)
-        for cuts, most in (strict, 0.02), (loose, 0.3):
+        inner = side[:, int(0.15 * width) : width - int(0.15 * width)]
+        paper, strip = np.median(inner, axis=0), np.median(inner[0])
+        share = np.mean(np.abs(inner - strip) < np.abs(inner - paper), axis=1)
+        likely = share[0] > 0.9 and (
+            np.mean(np.abs(side - strip) < np.abs(side - np.median(paper))) < 0.4
+        )
+        for cuts, most in (strict, 0.3 if share[-1] <= 0.02 else 0.02), (loose, 0.3):
             bare = np.flatnonzero(share[: int(0.15 * height)] <= most)
             cut = bare[0] + int(_extent(grey) / 200) if len(bare) else 0
-            cuts.append(min(cut, int(0.2 * height)) if share[0] > 0.9 else 0)
+            cuts.append(min(cut, int(0.2 * height)) if likely else 0)
     # Where two sides are framed, the digit may touch the strip of another.
     cuts = loose if np.count_nonzero(strict) > 1 else strict
     top, right, bottom, left = cuts
@@ -202,12 +207,17 @@ def _best_digit(grey):
     if contrast < CONTRAST:
         return None
     edge = ndimage.gaussian_filter1d(edge, _extent(grey) / 200)
+    bare = np.mean(np.abs(edge - paper) < 0.05 * contrast)
     even = None
-    if np.mean(np.abs(edge - paper) < 0.05 * contrast) > 0.55:
-        even = _find(np.abs(grey - paper), np.abs(blurred - paper), even=True)
-        if even is not None and not even.at_edge():
+    if bare > 0.3:
+        white = max(blurred.max(), DARKEST)
+        even = _find(
+            np.abs(grey - paper) / white, np.abs(blurred - paper) / white, even=True
+        )
+        clean = np.mean(np.abs(blurred - paper) < 0.05 * contrast) > 0.4
+        if even is not None and not even.at_edge() and bare > 0.55 and clean:
             return even
-    # What reaches the edge may be a digit that fills its picture, or a shadow.
+    # What stands out from the edge may also be a shadow.
     darkest, lightest = _paper(blurred)
     level = np.median(blurred / lightest)
     dark = _find(level - grey / lightest, level - blurred / lightest)
@@ -215,16 +225,10 @@ def _best_digit(grey):
     light = _find(
         (grey - darkest) / lightest - level, (blurred - darkest) / lightest - level
     )
-    if dark is None or light is None:
-        uneven = dark or light
-    else:
-        worse, uneven = sorted([dark, light], key=Digit.rank)
-        # What lies within a digit, in its loops and bays, is paper.
-        if worse.surrounds(uneven) and worse.rank() > 0.5 * uneven.rank():
-            uneven = worse
+    uneven = max(filter(None, [dark, light]), key=Digit.rank, default=None)
     if even is None or uneven is None:
         return even or uneven
-    return even if even.score > 0.5 * uneven.score else uneven
+    return even if even.score > (0.5 if bare > 0.55 else 1) * uneven.score else uneven
 
 
 def _paper(grey):
@@ -246,7 +250,7 @@ def _paper(grey):
     continued = np.pad(grey, margin, "reflect", reflect_type="odd")
     dark = ndimage.grey_opening(np.maximum(mirrored, continued), window)[inside]
     light = ndimage.grey_closing(np.minimum(mirrored, continued), window)[inside]
-    return dark, np.maximum(light, 0.02)
+    return dark, np.maximum(light, DARKEST)
 
 
 def _find(ink, blurred, even=False):
@@ -379,13 +383,6 @@ class Digit:
         noise *= min(1, 1 / (2 * np.sqrt(np.pi) * _blur(self.ink)))  # after blurring
         strength = np.quantile(self.blurred[box][self.part.image], 0.9)
         return strength < NOISE * noise
-
-    def surrounds(self, other):
-        """Say whether the other lies within this one's box."""
-        return all(
-            mine.start <= its.start and its.stop <= mine.stop
-            for mine, its in zip(self.part.slice, other.part.slice, strict=True)
-        )
 
     def cut_out(self):
         """Return the digit's ink, from 0 to 1, cut out at its edges."""
