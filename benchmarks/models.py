@@ -35,24 +35,24 @@ def cell_in_rnn(units):
     return keras.layers.RNN(PeepholeLSTMCell(units))
 
 
-def train_one_model(layer):
+def train_one_model(layer, units):
     """Build a model and train it for one step."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(64, 28, 28)), rng.integers(10, size=64)
     model = keras.Sequential(
-        [keras.Input((28, 28)), layer(32), keras.layers.Dense(10, "softmax")]
+        [keras.Input((28, 28)), layer(units), keras.layers.Dense(10, "softmax")]
     )
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     model.fit(x, y, batch_size=64, verbose=0)
 
 
-def times(models):
+def times(models, units):
     """Return for each layer the median seconds of processor time for a new model."""
     spent = {name: [] for name in layers()}
     for number in range(models + 1):
         for name, layer in layers().items():
             started = time.process_time()
-            train_one_model(layer)
+            train_one_model(layer, units)
             if number:  # the first warms up
                 spent[name].append(time.process_time() - started)
         keras.backend.clear_session()
@@ -66,12 +66,12 @@ def resident_mib():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
 
-def growth(name, models):
+def growth(name, models, units):
     """Return by how many MiB this process grows for each model."""
     for number in range(WARM_UP + models):
         if number == WARM_UP:
             before = resident_mib()
-        train_one_model(layers()[name])
+        train_one_model(layers()[name], units)
         keras.backend.clear_session()
     return (resident_mib() - before) / models
 
@@ -80,18 +80,19 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--models", type=int, default=10, help="models of each layer")
+    parser.add_argument("--units", type=int, default=32, help="units of each layer")
     parser.add_argument("--growth", choices=layers(), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.growth:
-        print(growth(options.growth, options.models))
+        print(growth(options.growth, options.models, options.units))
         return
     print("\n### A new model: up to its first step, and what stays after it\n")
     print("| layer | CPU s | ratio to lstm | MiB a model |")
     print("|---|---|---|---|")
-    seconds = times(options.models)
+    seconds = times(options.models, options.units)
     for name, median in seconds.items():
         command = [sys.executable, "-m", "benchmarks.models", "--growth", name]
-        command += ["--models", str(options.models)]
+        command += ["--models", str(options.models), "--units", str(options.units)]
         run = subprocess.run(command, capture_output=True, text=True, check=True)
         mib = float(run.stdout.split()[-1])
         ratio = median / seconds["lstm"]

@@ -8,7 +8,8 @@ A layer of this package runs, in the order of preference,
 - in Keras's loop over its cell.
 
 In a graph on a CPU, TensorFlow runs independent operations side by side, but a loop
-depends on itself from step to step. So both loops read a batch there as two halves.
+depends on itself from step to step. So both loops read a batch there as two halves,
+where that saves more than it costs, in a larger graph.
 """
 
 import contextlib
@@ -30,7 +31,9 @@ TENSORFLOW_CPU = "TensorFlow's CPU loop"
 UNROLLED = "an unrolled loop of its own"
 KERAS = "Keras's loop"
 
+# Below these a step takes as long in halves (measured), and longer to trace.
 MIN_BATCH_TO_HALVE = 32  # sequences
+MIN_UNITS_TO_HALVE = 64
 
 
 class Dispatched:
@@ -68,11 +71,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
     in_graph = in_tensorflow_graph() and device() == "cpu"
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_train_on_cpu, layer)
-    batch = sequences.shape[0]
-    worth_halving = batch is None or batch >= MIN_BATCH_TO_HALVE
-    if kernel == KERAS:
-        worth_halving = batch is not None and worth_halving
-    if in_graph and kernel in (KERAS, TENSORFLOW_CPU) and worth_halving:
+    if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
         return _in_halves(layer.cell, loop, sequences, states, mask)
     layer.cell.prepare_sequence(sequence, states[0])
     if kernel == CUDNN:
@@ -80,6 +79,15 @@ def run(layer, keras_loop, sequences, states, mask, training):
     if kernel == UNROLLED:
         return layer.unrolled_loop(sequence.prepared[training], sequences, states)
     return loop(sequences, states, mask)
+
+
+def _is_worth_halving(layer, kernel, batch):
+    """Return whether to run two halves of ``batch`` sequences, None if unknown."""
+    if kernel not in (KERAS, TENSORFLOW_CPU) or layer.cell.units < MIN_UNITS_TO_HALVE:
+        return False
+    if batch is None:
+        return kernel == TENSORFLOW_CPU  # in training batches are large
+    return batch >= MIN_BATCH_TO_HALVE
 
 
 def choose(layer, device, training, masked=False, from_zero=True):

@@ -5,6 +5,8 @@ import os
 import numpy as np
 import pytest
 
+from custom_layers.engine import dispatch
+
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     collect_ignore = ["test_counted_work.py", "test_tensorflow_cpu.py"]
 
@@ -12,6 +14,12 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 @pytest.fixture
 def rng():
     return np.random.default_rng(22)
+
+
+@pytest.fixture
+def halve_small_layers(monkeypatch):
+    """Let layers of any size read a large batch as two halves."""
+    monkeypatch.setattr(dispatch, "MIN_UNITS_TO_HALVE", 1)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import pytest
 
 from custom_layers import LAYERS
 
+pytestmark = pytest.mark.usefixtures("halve_small_layers")
+
 UNITS, FEATURES, TIME = 4, 3, 6
 BACKEND = keras.backend.backend()
 OURS = {name: layer for name, layer in LAYERS.items() if hasattr(layer, "cell_class")}

@@ -135,5 +135,6 @@ def test_dropout_by_gate_is_one_product_for_each_gate_and_moves_no_weights(layer
 
 
 def test_a_large_batch_is_two_loops_side_by_side():
-    assert operations_in_loops(PeepholeLSTM(4), batch=64)[1] == 4
-    assert operations_in_loops(PeepholeLSTM(4), batch=31)[1] == 2
+    assert operations_in_loops(PeepholeLSTM(64), batch=64)[1] == 4
+    assert operations_in_loops(PeepholeLSTM(64), batch=31)[1] == 2
+    assert operations_in_loops(PeepholeLSTM(63), batch=64)[1] == 2

@@ -15,6 +15,8 @@ from custom_layers import (
 from custom_layers.engine import tensorflow_cpu
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
+pytestmark = pytest.mark.usefixtures("halve_small_layers")
+
 BATCH, TIME, FEATURES, UNITS = 6, 7, 3, 5
 DROPOUTS = {"dropout": 0.3, "recurrent_dropout": 0.4, "seed": 3}
 

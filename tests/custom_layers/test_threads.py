@@ -10,6 +10,8 @@ import pytest
 from custom_layers import LAYERS
 from custom_layers.engine import prepared
 
+pytestmark = pytest.mark.usefixtures("halve_small_layers")
+
 UNITS, FEATURES, TIME = 4, 3, 6
 BATCHES = (1, 2, 5, 7)
 BACKEND = keras.backend.backend()
