@@ -43,10 +43,15 @@ def flag(default, help, **limits):
     )
 
 
+def flag_name(field_name):
+    """Return the flag of a field, without its dashes."""
+    return field_name.replace("_", "-")
+
+
 def check_flags(config):
     """Raise UserError unless each flag of ``config`` has an allowed value."""
     for field in dataclasses.fields(config):
-        name = "--" + field.name.replace("_", "-")
+        name = f"--{flag_name(field.name)}"
         try:
             field.metadata["allowed"].check(name, getattr(config, field.name))
         except ValueError as error:
@@ -91,7 +96,7 @@ def parse(program, presets, description, arguments):
             shown = repr(defaults[default])
         choices = field.metadata["allowed"].choices
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
+            f"--{flag_name(field.name)}",
             type=field.type,
             choices=choices,
             default=None,

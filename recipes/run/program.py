@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from custom_layers import kernel_report
-from recipes.run.command_line import UserError, parse
+from recipes.run.command_line import UserError, flag_name, parse
 from recipes.run.environment import device_name, set_up, versions
 from recipes.run.files import write_json, write_text
 from recipes.run.folder import Run
@@ -27,6 +27,8 @@ class Program:
         recipe: Its name, ``"mnist"`` or ``"imdb"``.
         description: What ``--help`` says first.
         presets: Dict from name to configuration; the first is the default.
+        sample: Dict from preset to what differs in it on the built-in sample, which
+            needs other settings to be learnt: a dict of defaults, which flags override.
         load: Called with ``"auto"``, ``"full"`` or ``"sample"``; returns the `Dataset`.
         train: Called with the `Run` and the `Dataset`; trains and tests a model, and
             returns it and a dict of figures, ``test_accuracy`` and what `fit` returns
@@ -36,6 +38,7 @@ class Program:
     recipe: str
     description: str
     presets: dict
+    sample: dict
     load: Callable
     train: Callable
 
@@ -46,16 +49,32 @@ class Program:
 
     def main(self, arguments):
         """Train as the command line says; return the exit status."""
+        sample_presets = {
+            name: dataclasses.replace(preset, **self.sample[name])
+            for name, preset in self.presets.items()
+        }
         program = f"python -m recipes {self.recipe}"
-        config = parse(program, self.presets, self.description, arguments)
+        config, sample_config = (
+            parse(program, presets, self.description, arguments)
+            for presets in (self.presets, sample_presets)
+        )
         config.check()
-        return self.execute(Run(self.recipe, config))
+        on_sample = {
+            name: value
+            for name, value in vars(sample_config).items()
+            if value != getattr(config, name)
+        }
+        return self.execute(Run(self.recipe, config), on_sample)
 
-    def execute(self, run):
+    def execute(self, run, on_sample=None):
         """Carry out a run, new or resumed; return the exit status.
 
         It is `FAILED` if training diverges or the target is missed, and `INTERRUPTED`
         after Ctrl-C.
+
+        Args:
+            run: The `Run`.
+            on_sample: What to change in its configuration if its data are the sample.
 
         Raises:
             UserError: The disk is full, the folder cannot be written for another
@@ -63,7 +82,7 @@ class Program:
         """
         try:
             with guarded("stdout", needed=False), guarded("stderr", needed=False):
-                return self._train(run)
+                return self._train(run, on_sample)
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
             raise UserError(
                 "too little memory for these sizes: choose smaller ones"
@@ -80,7 +99,7 @@ class Program:
             if run.lock is not None:
                 run.lock.close()
 
-    def _train(self, run):
+    def _train(self, run, on_sample):
         try:
             if run.folder:
                 print(f"Resuming {printable(str(run.folder))}.")
@@ -89,6 +108,10 @@ class Program:
             dataset = self.load(run.source)
             if dataset.sample_warning:
                 print(dataset.sample_warning)
+            if dataset.source == "sample" and on_sample:
+                flags = [f"--{flag_name(name)} {on_sample[name]}" for name in on_sample]
+                print(f"Settings that learn the sample: {' '.join(flags)}")
+                run.config = dataclasses.replace(run.config, **on_sample)
             model, figures = self.train(run, dataset)
             return write_metrics(run, dataset, model, figures)
         except KeyboardInterrupt:

@@ -59,7 +59,9 @@ def test_every_number_has_limits_and_its_message_names_them(recipe, monkeypatch)
     """Nothing is loaded or trained before."""
     program = PROGRAMS[recipe].PROGRAM
     ran = []
-    monkeypatch.setattr(type(program), "execute", lambda self, run: ran.append(run))
+    monkeypatch.setattr(
+        type(program), "execute", lambda self, run, on_sample: ran.append(run)
+    )
     for field in dataclasses.fields(program.config_class):
         if field.type is str:
             continue

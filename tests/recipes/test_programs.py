@@ -1,6 +1,7 @@
 """Both programs, on their samples: what they print, leave behind, and reach."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 import re
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from recipes import imdb, mnist
+from recipes.data.datasets import Dataset
 from recipes.run.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -70,6 +72,40 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     for words in ("backend tensorflow", "train", "validate", "test", "parameters"):
         assert words in first
     assert printed.rstrip().endswith("do not compare with the real data's.")
+
+
+def choose(recipe, source, flags):
+    """Return the configuration that a program trains with, on data from a source."""
+    chosen = []
+
+    def train(run, dataset):
+        chosen.append(run.config)
+        raise KeyboardInterrupt
+
+    program = dataclasses.replace(
+        PROGRAMS[recipe].PROGRAM,
+        load=lambda _: Dataset(source, "data", (), ()),
+        train=train,
+    )
+    program.main(flags)
+    return vars(chosen.pop())
+
+
+@pytest.mark.parametrize("recipe", PROGRAMS)
+@pytest.mark.parametrize("preset", ["classic", "modern"])
+def test_the_sample_has_settings_of_its_own(recipe, preset, capsys):
+    program, flags = PROGRAMS[recipe].PROGRAM, ["--preset", preset]
+    usual = vars(program.presets[preset])
+    assert choose(recipe, "full", flags) == usual
+    assert "Settings" not in capsys.readouterr().out
+    assert choose(recipe, "sample", flags) == usual | program.sample[preset] != usual
+    printed = capsys.readouterr().out
+    for name, value in program.sample[preset].items():
+        flag = "--" + name.replace("_", "-")
+        assert f"{flag} {value}" in printed
+        # A flag counts, even one that says what the preset says.
+        given = choose(recipe, "sample", [*flags, flag, str(usual[name])])
+        assert given[name] == usual[name]
 
 
 def test_a_validation_is_no_epoch(tmp_path):
