@@ -47,7 +47,7 @@ PRESETS = {
 }
 
 #: What differs on the built-in sample, which is small: defaults that learn it.
-SAMPLE = {"modern": {"epochs": 100}, "classic": {"learning_rate": 0.1, "steps": 2000}}
+SAMPLE = {"modern": {"epochs": 40}, "classic": {"learning_rate": 0.1, "steps": 2000}}
 
 
 def make_classic(config):
