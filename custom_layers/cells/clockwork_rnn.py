@@ -183,6 +183,42 @@ class ClockworkRNNCell(RecurrentCell):
         ]
         return ops.concatenate(columns, axis=-1)
 
+    def unrolled_loop(
+        self, prepared, sequences, states, go_backwards, return_sequences
+    ):
+        """Read sequences from zero states: at each step the ticking modules alone."""
+        h, clock = states
+        (product,) = prepared.products
+        if product.x_mask is not None:
+            sequences = sequences * ops.expand_dims(product.x_mask, axis=1)
+        modules = ops.split(h, len(self.periods), axis=-1)
+        columns, outputs = {}, []
+        steps = ops.unstack(sequences, axis=1)
+        for t, x in enumerate(reversed(steps) if go_backwards else steps):
+            ticking = tuple(k for k, T in enumerate(self.periods) if t % T == 0)
+            if ticking:
+                if ticking not in columns:
+                    columns[ticking] = self._columns(product, ticking)
+                W, U, b = columns[ticking]
+                kept = h if product.h_mask is None else h * product.h_mask
+                z = ops.matmul(x, W) + ops.matmul(kept, U)
+                g = self.activation(z if b is None else ops.add(z, b))
+                parts = ops.split(g, len(ticking), axis=-1)
+                for k, part in zip(ticking, parts, strict=True):
+                    modules[k] = part
+                h = ops.concatenate(modules, axis=-1)
+            outputs.append(h)
+        clock = ops.zeros_like(clock) + ops.cast(self.clock.at(len(steps)), clock.dtype)
+        outputs = ops.stack(outputs if return_sequences else [h], axis=1)
+        return h, outputs, [h, clock]
+
+    def _columns(self, product, modules):
+        """Return the columns of W, U and b that belong to some modules."""
+        units = np.arange(self.units).reshape(len(self.periods), -1)
+        chosen = units[list(modules)].ravel()
+        weights = product.W, product.U, product.b
+        return [w if w is None else ops.take(w, chosen, axis=-1) for w in weights]
+
     def get_config(self):
         """Return the arguments of the constructor."""
         return {**super().get_config(), "periods": list(self.periods)}
@@ -220,37 +256,3 @@ class ClockworkRNN(RecurrentLayer):
     """
 
     cell_class = ClockworkRNNCell
-
-    def unrolled_loop(self, prepared, sequences, states):
-        """Read sequences from zero states: at each step the ticking modules alone."""
-        cell, (h, clock) = self.cell, states
-        (product,) = prepared.products
-        if product.x_mask is not None:
-            sequences = sequences * ops.expand_dims(product.x_mask, axis=1)
-        modules = ops.split(h, len(cell.periods), axis=-1)
-        columns, outputs = {}, []
-        steps = ops.unstack(sequences, axis=1)
-        for t, x in enumerate(reversed(steps) if self.go_backwards else steps):
-            ticking = tuple(k for k, T in enumerate(cell.periods) if t % T == 0)
-            if ticking:
-                if ticking not in columns:
-                    columns[ticking] = self._columns(product, ticking)
-                W, U, b = columns[ticking]
-                kept = h if product.h_mask is None else h * product.h_mask
-                z = ops.matmul(x, W) + ops.matmul(kept, U)
-                g = cell.activation(z if b is None else ops.add(z, b))
-                parts = ops.split(g, len(ticking), axis=-1)
-                for k, part in zip(ticking, parts, strict=True):
-                    modules[k] = part
-                h = ops.concatenate(modules, axis=-1)
-            outputs.append(h)
-        clock = ops.zeros_like(clock) + ops.cast(cell.clock.at(len(steps)), clock.dtype)
-        outputs = ops.stack(outputs if self.return_sequences else [h], axis=1)
-        return h, outputs, [h, clock]
-
-    def _columns(self, product, modules):
-        """Return the columns of W, U and b that belong to some modules."""
-        units = np.arange(self.units).reshape(len(self.cell.periods), -1)
-        chosen = units[list(modules)].ravel()
-        weights = product.W, product.U, product.b
-        return [w if w is None else ops.take(w, chosen, axis=-1) for w in weights]

@@ -112,10 +112,6 @@ class DepthGatedLSTMCell(GatedCell):
             level.build(input_shape)
             input_shape = (input_shape[0], self.units)
 
-    def is_equations_alone(self):
-        """Return False: a step is as many products as there are levels."""
-        return False
-
     def masks(self, x, h, sequence):
         """Return the masks of all levels; a level reads the ``h`` below as its x."""
         for level, of_level in zip(self.levels, self._of_levels(sequence), strict=True):
@@ -152,14 +148,11 @@ class DepthGatedLSTMCell(GatedCell):
         return {**super().get_config(), "depth": self.depth}
 
 
-class _Level(GatedCell):
+class _Level(PeepholeLSTMCell):
     """A level above the bottom."""
 
-    gates = DepthGatedLSTMCell.gates
     input_gates = DepthGatedLSTMCell.input_gates
-    peephole_gates = DepthGatedLSTMCell.peephole_gates
     vectors = DepthGatedLSTMCell.vectors
-    state_names = ("h", "c")
     equations = staticmethod(DepthGatedLSTMCell.equations)
 
 

@@ -57,15 +57,6 @@ class WeightDropLSTM(RecurrentLayer):
             0.5.
         **kwargs: The other arguments of `WeightDropLSTMCell` and of `RecurrentLayer`.
 
-    Call arguments:
-        sequences: ``(batch, time, features)``.
-        initial_state: h and c, each ``(batch, units)``; zeros by default.
-        mask: Boolean ``(batch, time)``. A masked step changes no state.
-        training: Whether weights and inputs are dropped.
-
-    Returns:
-        As ``keras.layers.LSTM``.
-
     Raises:
         ValueError: As in `GatedCell`.
 

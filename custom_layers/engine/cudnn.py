@@ -16,9 +16,12 @@ def run(layer, sequences, states, mask, training):
     (product,) = prepared.products
     if product.x_mask is not None:
         sequences = sequences * ops.expand_dims(product.x_mask, axis=1)
+    go_backwards = layer.go_backwards
+    if go_backwards and keras.backend.backend() == "jax":  # Keras turns outputs around
+        sequences, go_backwards = ops.flip(sequences, axis=1), False
     step = prepared._replace(products=[product._replace(x_mask=None)])
     cell = _Cell(layer.cell, layer.cell.as_lstm(product), step)
-    lstm = _LSTM(cell, layer)
+    lstm = _LSTM(cell, layer, go_backwards)
     return lstm.inner_loop(sequences, states, mask, training=training)
 
 
@@ -45,18 +48,18 @@ class _Cell:
 class _LSTM(keras.layers.LSTM):
     """``keras.layers.LSTM`` around a `_Cell`, made for one call."""
 
-    def __init__(self, cell, layer):
+    def __init__(self, cell, layer, go_backwards):
         keras.layers.RNN.__init__(
             self,
             cell,
             return_sequences=layer.return_sequences,
-            go_backwards=layer.go_backwards,
+            go_backwards=go_backwards,
             unroll=layer.unroll,
             zero_output_for_mask=layer.zero_output_for_mask,
             name="cudnn",
             dtype=layer.dtype_policy,
         )
-        self.use_cudnn = "auto"
+        self.use_cudnn = layer.use_cudnn
 
 
 def obstacle(layer, masked=False):
@@ -69,14 +72,13 @@ def obstacle(layer, masked=False):
     """
     cell, backend = layer.cell, keras.backend.backend()
     is_stock = isinstance(layer, keras.layers.LSTM | keras.layers.GRU)
-    if not is_stock and not hasattr(layer, "use_cudnn"):
+    ours = hasattr(layer, "use_cudnn") and getattr(cell, "as_lstm", None)
+    if not is_stock and not ours:
         return f"cuDNN has no kernel for {type(layer).__name__}({type(cell).__name__})"
     if layer.use_cudnn is False:
         return "use_cudnn is False, cuDNN needs 'auto' or True"
     if getattr(cell, "peepholes", ()):
         return f"peepholes is {cell.peepholes!r}, cuDNN needs ()"
-    if not is_stock and not hasattr(cell, "as_lstm"):
-        return f"cuDNN has no kernel for {type(cell).__name__}"
     for name in ("activation", "recurrent_activation"):
         wanted = "tanh" if name == "activation" else "sigmoid"
         function = getattr(cell, name)

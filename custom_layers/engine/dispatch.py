@@ -3,7 +3,7 @@
 A layer of this package runs, in the order of preference,
 
 - on a GPU, on cuDNN's LSTM, where its mathematics is that of an LSTM;
-- on a CPU, in training, in a loop of our own for TensorFlow;
+- on a CPU, in a graph of TensorFlow's for training, in a loop of our own;
 - unrolled, in a loop of its own, where it has one;
 - in Keras's loop over its cell.
 
@@ -12,7 +12,6 @@ depends on itself from step to step. So both loops read a batch there as two hal
 where that saves more than it costs, in a larger graph.
 """
 
-import contextlib
 import functools
 
 import keras
@@ -26,26 +25,18 @@ from custom_layers.engine.prepared import (
     one_sequence,
 )
 
+if keras.backend.backend() == "tensorflow":
+    from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
+
 CUDNN = "cuDNN"
 TENSORFLOW_CPU = "TensorFlow's CPU loop"
 UNROLLED = "an unrolled loop of its own"
 KERAS = "Keras's loop"
+NO_GPU = "cuDNN needs an NVIDIA GPU"
 
 # Below these a step takes as long in halves (measured), and longer to trace.
 MIN_BATCH_TO_HALVE = 32  # sequences
 MIN_UNITS_TO_HALVE = 64
-
-
-class Dispatched:
-    """A recurrent layer whose ``inner_loop`` is `run`.
-
-    Attributes:
-        unrolled_loop: None, or a function of the prepared step, sequences and states
-            that reads sequences from zero states and without mask, with
-            ``unroll=True``.
-    """
-
-    unrolled_loop = None
 
 
 def run(layer, keras_loop, sequences, states, mask, training):
@@ -66,6 +57,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
     masked = mask is not None
     kernel, reason = choose(layer, device(), training, masked, sequence.from_zero)
     if layer.use_cudnn is True and kernel != CUDNN:
+        reason = cudnn.obstacle(layer, masked) or NO_GPU
         raise ValueError(f"use_cudnn is True, but {reason}: 'auto' uses {kernel}")
     loop = functools.partial(keras_loop, training=training)
     in_graph = in_tensorflow_graph() and device() == "cpu"
@@ -77,7 +69,9 @@ def run(layer, keras_loop, sequences, states, mask, training):
     if kernel == CUDNN:
         return cudnn.run(layer, sequences, states, mask, training)
     if kernel == UNROLLED:
-        return layer.unrolled_loop(sequence.prepared[training], sequences, states)
+        order = layer.go_backwards, layer.return_sequences
+        prepared = sequence.prepared[training]
+        return layer.cell.unrolled_loop(prepared, sequences, states, *order)
     return loop(sequences, states, mask)
 
 
@@ -100,18 +94,18 @@ def choose(layer, device, training, masked=False, from_zero=True):
         masked: Whether there is a mask.
         from_zero: Whether the states are zeros at first.
     """
-    obstacle = "cuDNN needs an NVIDIA GPU"
+    obstacle = NO_GPU
     if device == "gpu" and (obstacle := cudnn.obstacle(layer, masked)) is None:
         return CUDNN, ""
-    unrolled = getattr(layer, "unrolled_loop", None) if layer.unroll else None
-    if unrolled is not None and from_zero and not masked:
+    ours = hasattr(layer, "cell_class")
+    unrolled = ours and layer.unroll and layer.cell.unrolled_loop
+    if unrolled and from_zero and not masked:
         return UNROLLED, obstacle
     if device == "gpu":
         return KERAS, obstacle
-    if not isinstance(layer, Dispatched):
-        ours = hasattr(layer.cell, "is_equations_alone")
-        hint = "keras.layers.RNN has no other; the layers of custom_layers have"
-        return KERAS, hint if ours else obstacle
+    if not ours:
+        hint = "keras.layers.RNN has no other; the layers of custom_layers may have"
+        return KERAS, hint if hasattr(layer.cell, "is_equations_alone") else obstacle
     if not training:
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     obstacle = _tensorflow_cpu_obstacle(layer)
@@ -149,36 +143,17 @@ def in_tensorflow_graph():
     """Return whether TensorFlow is building a graph."""
     if keras.backend.backend() != "tensorflow":
         return False
-    from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
-
     return tensorflow_cpu.current_graph() is not None
-
-
-@contextlib.contextmanager
-def quiet_failure():
-    """Keep TensorFlow from printing pages about the arrays of a loop that fails."""
-    try:
-        yield
-    except Exception as error:
-        if keras.backend.backend() == "tensorflow":
-            from custom_layers.engine import tensorflow_cpu
-
-            tensorflow_cpu.mark_arrays_used(error)
-        raise
 
 
 def matmul_in_training():
     """Return what makes the products with U whose gradient is faster, or None."""
     if not in_tensorflow_graph() or device() != "cpu":
         return None
-    from custom_layers.engine import tensorflow_cpu
-
     return tensorflow_cpu.matmul_with_transposed_copy
 
 
 def _train_on_cpu(layer, sequences, states, mask):
-    from custom_layers.engine import tensorflow_cpu
-
     return tensorflow_cpu.train(
         current_sequence(layer.cell).prepared[True],
         layer.cell.state_names,
@@ -193,8 +168,6 @@ def _train_on_cpu(layer, sequences, states, mask):
 
 def _in_halves(cell, loop, sequences, states, mask):
     """Run a loop over the two halves of a batch, with dropout masks of their own."""
-    from custom_layers.engine import tensorflow_cpu
-
     whole, results = current_sequence(cell), []
     for half, half_mask, *half_states in tensorflow_cpu.halves(
         sequences, mask, *states

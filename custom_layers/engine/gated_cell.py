@@ -104,19 +104,10 @@ class GatedCell(RecurrentCell):
         peephole_regularizer=None,
         peephole_constraint=None,
         tied_dropout=False,
-        recurrent_dropout=0.0,
         **kwargs,
     ):
-        super().__init__(
-            units,
-            activation,
-            use_bias,
-            kernel_initializer=kernel_initializer,
-            recurrent_initializer=recurrent_initializer,
-            bias_initializer=bias_initializer,
-            recurrent_dropout=recurrent_dropout,
-            **kwargs,
-        )
+        initializers = kernel_initializer, recurrent_initializer, bias_initializer
+        super().__init__(units, activation, use_bias, *initializers, **kwargs)
         self.recurrent_activation = keras.activations.get(recurrent_activation)
         self.unit_forget_bias = unit_forget_bias
         self.peepholes = self._checked_peepholes(peepholes)
@@ -124,7 +115,7 @@ class GatedCell(RecurrentCell):
         self.peephole_regularizer = keras.regularizers.get(peephole_regularizer)
         self.peephole_constraint = keras.constraints.get(peephole_constraint)
         self.tied_dropout = tied_dropout
-        if recurrent_dropout and not tied_dropout:
+        if self.recurrent_dropout and not tied_dropout:
             self.dropout_mask_count = len(self.gates)  # as Keras: a list of masks
 
     def _checked_peepholes(self, peepholes):
@@ -172,6 +163,7 @@ class GatedCell(RecurrentCell):
 
     def get_config(self):
         """Return the arguments of the constructor."""
+        serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "recurrent_activation": keras.activations.serialize(
@@ -179,14 +171,8 @@ class GatedCell(RecurrentCell):
             ),
             "unit_forget_bias": self.unit_forget_bias,
             "peepholes": list(self.peepholes),
-            "peephole_initializer": keras.initializers.serialize(
-                self.peephole_initializer
-            ),
-            "peephole_regularizer": keras.regularizers.serialize(
-                self.peephole_regularizer
-            ),
-            "peephole_constraint": keras.constraints.serialize(
-                self.peephole_constraint
-            ),
+            "peephole_initializer": serialize(self.peephole_initializer),
+            "peephole_regularizer": serialize(self.peephole_regularizer),
+            "peephole_constraint": serialize(self.peephole_constraint),
             "tied_dropout": self.tied_dropout,
         }

@@ -9,6 +9,9 @@ import weakref
 import keras
 from keras import ops
 
+if keras.backend.backend() == "tensorflow":
+    from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
+
 
 class Product(typing.NamedTuple):
     """``(x ⊙ x_mask) W + b`` and ``(h⁻ ⊙ h_mask) U``, of one gate or of several.
@@ -116,8 +119,6 @@ _of_thread = threading.local()
 def _slot(cell):
     """Return the list that holds a cell's `Sequence` in this thread and graph."""
     if keras.backend.backend() == "tensorflow":
-        from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
-
         if (graph := tensorflow_cpu.current_graph()) is not None:
             # The graph of a loop's body inherits the collections of the one around.
             name = f"custom_layers/{threading.get_ident()}/{id(cell)}"

@@ -16,8 +16,6 @@ from custom_layers.engine.prepared import (
     forget_sequence,
 )
 
-RATES = ("dropout", "recurrent_dropout")
-
 
 def check_positive(**values):
     """Raise ValueError unless every keyword is a positive integer."""
@@ -42,14 +40,18 @@ def clone_initializer(initializer):
     return initializer
 
 
+def _arguments(cls):
+    """Return the names of a constructor's arguments."""
+    return inspect.signature(cls.__init__).parameters
+
+
 class RecurrentCell(keras.layers.SimpleRNNCell):
     """Base of all cells: one time step, for ``keras.layers.RNN``.
 
     A subclass declares its gates and states, and writes its equations as a pure
     function; everything else is here. With G gates, of which the last ones may see no
     ``h⁻``, and R that do, the weights are ``kernel (features, G·units)``,
-    ``recurrent_kernel (units, R·units)``, ``bias (G·units,)``, and one vector
-    ``(units,)`` for each name of `vectors`.
+    ``recurrent_kernel (units, R·units)`` and ``bias (G·units,)``.
 
     It derives from ``SimpleRNNCell`` because ``keras.layers.RNN`` prepares dropout
     masks only for the cells of Keras; the equations of ``SimpleRNNCell`` are not used.
@@ -59,9 +61,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             the fused weights.
         input_gates: Names of the gates that see the inputs alone; they come after
             `gates`.
-        vectors: Names of further weights, ``(units,)`` each.
         state_names: Names of the states; the first, ``"h"``, is the output.
-        argument_names: Names of all arguments of the constructor.
+        argument_names: Names of all arguments of the constructor, but for those of any
+            layer.
 
     Args:
         units: Positive integer, the size of the output.
@@ -91,14 +93,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     gates = ()
     input_gates = ()
-    vectors = ()
     state_names = ("h",)
     recurrent_activation = None  # σ, of the gated cells
+    # A method where there is one; a class with equations of its own inherits none.
+    as_lstm = None  # the weights of the LSTM that the cell is
+    unrolled_loop = None  # reads sequences from zero states, without a mask
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        signatures = [inspect.signature(base.__init__) for base in cls.__mro__]
-        cls.argument_names = {name for each in signatures for name in each.parameters}
+        names = {name for base in cls.__mro__ for name in _arguments(base)}
+        cls.argument_names = names - {*_arguments(keras.layers.Layer), "args"}
+        if {"gates", "equations", "values", "call"} & vars(cls).keys():
+            for name in ("as_lstm", "unrolled_loop"):  # of the old equations
+                setattr(cls, name, vars(cls).get(name))
         if not isinstance(inspect.getattr_static(cls, "equations"), staticmethod):
             raise TypeError(
                 f"{cls.__name__}.equations must be a staticmethod: a step may use "
@@ -111,19 +118,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         activation="tanh",
         use_bias=True,
         *args,
+        dropout=0.0,
+        recurrent_dropout=0.0,
         weight_dropout=0.0,
         implementation=2,
         **kwargs,
     ):
         check_positive(units=units)
-        check_rates(
-            weight_dropout=weight_dropout,
-            **{name: rate for name, rate in kwargs.items() if name in RATES},
-        )
+        rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
+        check_rates(**rates, weight_dropout=weight_dropout)
         if implementation not in (1, 2):
             raise ValueError(f"implementation must be 1 or 2, got {implementation!r}")
-        super().__init__(int(units), activation, use_bias, *args, **kwargs)
-        self.weight_dropout = weight_dropout
+        super().__init__(int(units), activation, use_bias, *args, **rates, **kwargs)
+        self.weight_dropout, self.implementation = weight_dropout, implementation
         if weight_dropout:
             self.weight_seed_generator = keras.random.SeedGenerator(self.seed)
         self.state_size = [self.units] * len(self.state_names)
@@ -294,6 +301,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def get_dropout_mask(self, step_input):
         """Return the mask of the inputs; draw it where there is none yet."""
+        sequence = current_sequence(self)
+        if sequence is None or not sequence.in_layer:
+            forget_sequence(self)  # what a call that failed left
         return self.masks(step_input, None, current_sequence(self, begin=True)).x
 
     def get_recurrent_dropout_mask(self, step_input):
@@ -308,9 +318,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """Forget the sequence."""
         forget_sequence(self)
 
-    def reset_recurrent_dropout_mask(self):
-        """Forget the sequence."""
-        forget_sequence(self)
+    reset_recurrent_dropout_mask = reset_dropout_mask
 
     def prepare_sequence(self, sequence, h):
         """Prepare the steps of a `Sequence`, with and without dropout as needed."""

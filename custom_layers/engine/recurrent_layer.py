@@ -1,12 +1,14 @@
 """From a cell to a layer that is used like ``keras.layers.LSTM``."""
 
+import operator
+
 import keras
 
 from custom_layers.engine import cudnn, dispatch
 from custom_layers.engine.prepared import Sequence, one_sequence
 
 
-class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
+class RecurrentLayer(keras.layers.RNN):
     """Base of the layers: ``keras.layers.RNN`` around a `cell_class` of this package.
 
     A subclass sets `cell_class` and has a docstring; it takes the cell's arguments and
@@ -44,6 +46,13 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     """
 
     cell_class = None
+
+    def __init_subclass__(cls, **kwargs):
+        """Show the arguments of the cell, as Keras's layers do: ``layer.dropout``."""
+        super().__init_subclass__(**kwargs)
+        for name in getattr(cls.cell_class, "argument_names", ()):
+            if not hasattr(cls, name):
+                setattr(cls, name, property(operator.attrgetter(f"cell.{name}")))
 
     def __init__(
         self,
@@ -99,7 +108,7 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
             _check_mask(mask.shape, sequences.shape)
         from_zero = initial_state is None and not self.stateful
         sequence = Sequence(in_layer=True, training=bool(training), from_zero=from_zero)
-        with one_sequence(self.cell, sequence), dispatch.quiet_failure():
+        with one_sequence(self.cell, sequence):
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training
             )
@@ -108,14 +117,6 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
         """Run the loop: called by ``keras.layers.RNN``."""
         loop = super().inner_loop
         return dispatch.run(self, loop, sequences, initial_state, mask, bool(training))
-
-    def __getattr__(self, name):
-        """Show the arguments of the cell, as Keras's layers do: ``layer.dropout``."""
-        if name in self.cell_class.argument_names:
-            return getattr(self.cell, name)
-        if hasattr(super(), "__getattr__"):  # torch's
-            return super().__getattr__(name)
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def get_config(self):
         """Return the arguments of the constructor."""

@@ -9,23 +9,12 @@ and differentiates them automatically.
 Keras's own loop takes one thing from here, `matmul_with_transposed_copy`.
 """
 
-import traceback
-
 import tensorflow as tf
 
 
 def current_graph():
     """Return the graph that TensorFlow is building in this thread, or None."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-
-
-def mark_arrays_used(error):
-    """Mark the arrays of a loop that failed as used: TensorFlow would warn of each."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            for array in value if isinstance(value, tuple | list) else [value]:
-                if isinstance(array, tf.TensorArray) and hasattr(array, "mark_used"):
-                    array.mark_used()
 
 
 def matmul_with_transposed_copy(U):
@@ -206,18 +195,14 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     old_h, old_states, kept_z = kept
     time = _sizes(projected[0])[0]
     d_outputs = None if d_outputs is None else _array_of(d_outputs)
-    U_transposed = [
-        tf.transpose(u) for u in U
-    ]  # once: products with it are then faster
+    U_transposed = [tf.transpose(u) for u in U]  # once: faster products
 
     def back(t, d_states, sums, d_z_arrays):
         if d_outputs is not None:
             d_states = [d_states[0] + d_outputs.read(t), *d_states[1:]]
         z = [array.read(t) for array in kept_z]
         old = [array.read(t) for array in old_states]
-        local = [
-            tf.identity(vector) for vector in vectors
-        ]  # in this loop, for the tape
+        local = [tf.identity(vector) for vector in vectors]  # for the tape
         with tf.GradientTape() as tape:
             tape.watch([z, old, local])
             new = advance(t, z, old, local)

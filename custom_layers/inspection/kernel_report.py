@@ -8,7 +8,8 @@ from custom_layers.engine.dispatch import KERAS, choose
 def kernel_report(model):
     """Tell which kernel every recurrent layer of a model uses on each device.
 
-    On a CPU that is one kernel in training and one at inference. What is not known
+    On a CPU that is one kernel in training and one at inference, in the graphs that
+    ``fit`` and ``predict`` make: an eager call runs Keras's loop. What is not known
     before a call is not seen here: with cuDNN a mask must be right-padded, without a
     fully masked row, and on JAX and torch there must be none; an unrolled
     `ClockworkRNN` skips idle modules only without a mask, and from zero states.

@@ -172,24 +172,15 @@ def _gru(cell):
     U = ops.concatenate([U_z_r, ops.zeros_like(U_g), part], axis=-1)
     b = ops.concatenate([b[:first] + rec[:first], b[first:], rec[first:]])
     gates = ("z", "r", "x", "h")
-    equations = _gru_equations if cell.reset_after else _gru_cho_equations
-    return _prepare(cell, gates, W, U, b, equations, U_g=U_g)
+    constants = {"U_g": U_g, "reset_after": cell.reset_after}
+    return _prepare(cell, gates, W, U, b, _gru_equations, **constants)
 
 
 def _gru_equations(z, p, states, σ, φ):
-    """Cho et al. 2014, first version, which is cuDNN's, too."""
+    """Cho et al. 2014, first version, which is cuDNN's; third without reset_after."""
     (h,) = states
     r = σ(z.r)
-    g = φ(z.x + r * z.h)
-    update = σ(z.z)
-    return {"z": update, "r": r, "g": g, "h": update * h + (1 - update) * g}
-
-
-def _gru_cho_equations(z, p, states, σ, φ):
-    """Cho et al. 2014, third version."""
-    (h,) = states
-    r = σ(z.r)
-    g = φ(z.x + ops.matmul(r * h, p.U_g))
+    g = φ(z.x + (r * z.h if p.reset_after else ops.matmul(r * h, p.U_g)))
     update = σ(z.z)
     return {"z": update, "r": r, "g": g, "h": update * h + (1 - update) * g}
 
@@ -212,12 +203,7 @@ def _checked_states(layer, states, batch):
     if states is None:
         states = layer.get_initial_state(batch)
     states = list(states) if isinstance(states, (list, tuple)) else [states]
-    sizes = (
-        layer.state_size
-        if isinstance(layer.state_size, (list, tuple))
-        else [layer.state_size]
-    )
-    wanted = [(batch, size) for size in sizes]
+    wanted = [(batch, size) for size in layer.state_size]
     shapes = [tuple(np.shape(state)) for state in states]
     if shapes != wanted:
         raise ValueError(

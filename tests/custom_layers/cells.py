@@ -9,6 +9,9 @@ from reference import REFERENCES, clockwork, depth_gated
 
 from custom_layers import LAYERS, WeightDropLSTM
 
+#: The layers of this package, by name.
+OURS = {name: layer for name, layer in LAYERS.items() if hasattr(layer, "cell_class")}
+
 #: Every configuration that is checked against its loop: id -> (registry name,
 #: arguments, loop).
 VARIANTS = {name: (name, {}, REFERENCES[name]) for name in LAYERS}

@@ -6,14 +6,12 @@ import gc
 import keras
 import numpy as np
 import pytest
-
-from custom_layers import LAYERS
+from cells import OURS
 
 pytestmark = pytest.mark.usefixtures("halve_small_layers")
 
 UNITS, FEATURES, TIME = 4, 3, 6
 BACKEND = keras.backend.backend()
-OURS = {name: layer for name, layer in LAYERS.items() if hasattr(layer, "cell_class")}
 
 
 class Failing(Exception):
@@ -115,7 +113,7 @@ def test_a_mask_of_the_wrong_length(name):
     x = np.ones((2, TIME, FEATURES), "float32")
     layer(x)
     with pytest.raises(Exception):  # noqa: B017 - each backend has its own
-        layer(x, mask=np.ones((2, TIME + 3), bool)[:, : TIME - 2])
+        layer(x, mask=np.ones((2, TIME - 2), bool))
     assert_follows_its_weights(layer.cell)
 
 
@@ -136,6 +134,8 @@ def test_a_failed_call_prints_nothing(name, caplog, capfd):
     x = np.ones((2, TIME, FEATURES), "float32")
     layer(x)
     break_off(layer, layer, x)
+    with pytest.raises(ValueError, match="mask must have shape"):
+        layer(x, mask=np.ones((2, TIME - 2), bool))
     gc.collect()
     assert "never used" not in caplog.text + capfd.readouterr().err
 
@@ -150,3 +150,18 @@ def test_masks_of_a_failed_call_do_not_reach_a_batch_of_another_size(name):
     break_off(layer, lambda x: layer(x, training=True), x)
     other = np.ones((5, TIME, FEATURES), "float32")
     assert layer(other, training=True).shape == (5, UNITS)
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="it is about JAX's tracers")
+@pytest.mark.parametrize("name", OURS)
+def test_a_training_step_that_failed_in_jax_leaves_no_tracer(name):
+    import jax
+
+    layer = keras.layers.RNN(
+        OURS[name].cell_class(UNITS, dropout=0.2, weight_dropout=0.2)
+    )
+    x = np.ones((2, TIME, FEATURES), "float32")
+    layer(x)
+    step = jax.jit(lambda x: layer(x, training=True))
+    break_off(layer, step, x)
+    assert layer(x, training=True).shape == (2, UNITS)

@@ -4,9 +4,9 @@ allowed."""
 import keras
 import numpy as np
 import pytest
+from cells import OURS
 
 from custom_layers import (
-    LAYERS,
     ClockworkRNN,
     ClockworkRNNCell,
     CoupledLSTM,
@@ -18,12 +18,7 @@ from custom_layers import (
 )
 from custom_layers.engine.prepared import Sequence
 
-OURS = [
-    layer
-    for layer in LAYERS.values()
-    if getattr(layer, "func", layer).__module__.startswith("custom_layers")
-]
-CLASSES = OURS + [layer.cell_class for layer in OURS]
+CLASSES = [*OURS.values(), *(layer.cell_class for layer in OURS.values())]
 
 
 @pytest.mark.parametrize("make", CLASSES)
@@ -35,13 +30,13 @@ def test_units(make, units):
         make(units)
 
 
-@pytest.mark.parametrize("make", OURS)
+@pytest.mark.parametrize("make", OURS.values())
 def test_units_may_be_of_numpy(make):
     assert make(np.int64(8))(np.ones((2, 3, 4), "float32")).shape == (2, 8)
 
 
 @pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning")
-@pytest.mark.parametrize("make", OURS)
+@pytest.mark.parametrize("make", OURS.values())
 def test_arguments_of_any_layer(make):
     layer = make(4, input_shape=(5, 3), autocast=False)
     assert keras.Sequential([layer]).built
@@ -128,7 +123,7 @@ def test_unknown_argument(make):
         make(8, speling=1)
 
 
-@pytest.mark.parametrize("make", OURS)
+@pytest.mark.parametrize("make", OURS.values())
 def test_input_of_wrong_rank(make):
     with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
         make(8)(np.ones((2, 5), "float32"))
@@ -195,7 +190,7 @@ def test_random_peepholes_differ_from_gate_to_gate():
     assert np.all(f != o)
 
 
-@pytest.mark.parametrize("make", OURS)
+@pytest.mark.parametrize("make", OURS.values())
 def test_a_layer_shows_its_cell_s_arguments(make):
     """As Keras's LSTM does."""
     layer = make(4, dropout=0.25, recurrent_dropout=0.5, use_bias=False, seed=3)
@@ -205,6 +200,8 @@ def test_a_layer_shows_its_cell_s_arguments(make):
     assert layer.activation is keras.activations.tanh
     layer.cell.dropout = 0.125
     assert layer.dropout == 0.125
+    with pytest.raises(AttributeError):
+        layer.dropout = 0.75
     with pytest.raises(AttributeError, match="has no attribute|object has no"):
         getattr(layer, "speling")  # noqa: B009
 
@@ -212,7 +209,7 @@ def test_a_layer_shows_its_cell_s_arguments(make):
 @pytest.mark.parametrize("make", CLASSES)
 @pytest.mark.parametrize("implementation", [1, 2])
 def test_implementation_is_taken_as_by_keras(make, implementation):
-    make(8, implementation=implementation)
+    assert make(8, implementation=implementation).implementation == implementation
 
 
 @pytest.mark.parametrize("make", CLASSES)

@@ -7,7 +7,15 @@ import sys
 import keras
 import numpy as np
 import pytest
-from cells import VARIANTS, assert_close, dropouts, random_layer, random_states, run
+from cells import (
+    OURS,
+    VARIANTS,
+    assert_close,
+    dropouts,
+    random_layer,
+    random_states,
+    run,
+)
 
 from custom_layers import LAYERS
 
@@ -212,14 +220,7 @@ def test_mixed_precision(variant, rng, x):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name in LAYERS
-        if name in ("peephole", "coupled", "depth-gated", "clockwork", "weight-drop")
-    ],
-)
+@pytest.mark.parametrize("name", OURS)
 def test_fit(name, rng, x, jit_compile):
     """Training lowers the loss, compiled or not, with dropouts and a mask."""
     if keras.backend.backend() == "torch" and jit_compile:
@@ -227,9 +228,7 @@ def test_fit(name, rng, x, jit_compile):
     if keras.backend.backend() == "jax" and not jit_compile:
         pytest.skip("op by op, JAX takes minutes")
     if keras.backend.backend() == "tensorflow" and jit_compile and name != "clockwork":
-        pytest.skip(
-            "each takes 10 s to compile; test_time_loop compiles one, JAX all of them"
-        )
+        pytest.skip("each takes 10 s to compile: test_tensorflow_cpu has one, JAX all")
     options = {"return_state": False, "seed": 1} | dropouts(LAYERS[name], 0.1, 0.1)
     layer = random_layer(LAYERS[name], UNITS, FEATURES, rng, **options)
     inputs = keras.Input((TIME, FEATURES))

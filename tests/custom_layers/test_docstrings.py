@@ -4,10 +4,9 @@ import inspect
 import re
 
 import pytest
+from cells import OURS
 
-from custom_layers import LAYERS
-
-CELLS = [layer.cell_class for layer in LAYERS.values() if hasattr(layer, "cell_class")]
+CELLS = [layer.cell_class for layer in OURS.values()]
 CELLS = [cell for cell in CELLS if "equations" in vars(cell)]
 
 #: How the paper's notation stands in code.

@@ -4,12 +4,14 @@ fused LSTM."""
 import keras
 import numpy as np
 import pytest
-from cells import assert_close, gradients, random_layer, random_states, run
+from cells import OURS, assert_close, gradients, random_layer, random_states, run
 
 from custom_layers import (
     LAYERS,
+    ClockworkRNNCell,
     CoupledLSTM,
     PeepholeLSTM,
+    PeepholeLSTMCell,
     WeightDropLSTM,
     kernel_report,
 )
@@ -75,9 +77,13 @@ CONDITIONS = [
     (PeepholeLSTM, {}, "peepholes is ('i', 'f', 'o'), cuDNN needs ()"),
     (PeepholeLSTM, {"peepholes": ()}, None),
     (PeepholeLSTM, {"peepholes": (), "use_cudnn": False}, "use_cudnn is False, cuDNN"),
-    (LAYERS["clockwork"], {}, "cuDNN has no kernel for ClockworkRNNCell"),
-    (LAYERS["clockwork"], {"use_cudnn": False}, "use_cudnn is False, cuDNN needs"),
-    (LAYERS["depth-gated"], {}, "peepholes is ('i', 'f', 'o'), cuDNN needs ()"),
+    (LAYERS["clockwork"], {}, "cuDNN has no kernel for ClockworkRNN(Clockwork"),
+    (
+        LAYERS["clockwork"],
+        {"use_cudnn": False},
+        "cuDNN has no kernel for ClockworkRNN(",
+    ),
+    (LAYERS["depth-gated"], {}, "cuDNN has no kernel for DepthGatedLSTM("),
     (LAYERS["depth-gated"], {"peepholes": ()}, "cuDNN has no kernel for DepthGated"),
     (CoupledLSTM, {}, None),
     (CoupledLSTM, {"dropout": 0.3}, None),
@@ -176,31 +182,78 @@ def test_without_gpu_coupled_runs_its_own_gates(cudnn_calls, monkeypatch):
     assert not cudnn_calls
 
 
-OURS = [layer for layer in LAYERS.values() if hasattr(layer, "cell_class")]
-
-
-@pytest.mark.parametrize("layer_class", OURS)
+@pytest.mark.parametrize("layer_class", OURS.values())
 def test_wrong_use_cudnn(layer_class):
     message = "use_cudnn must be 'auto', True or False, got 'yes'"
     with pytest.raises(ValueError, match=message):
         layer_class(4, use_cudnn="yes")
 
 
-@pytest.mark.parametrize("layer_class", OURS)
+@pytest.mark.parametrize("layer_class", OURS.values())
 def test_use_cudnn_is_kept(layer_class):
     layer = layer_class(4, use_cudnn=False)
     assert type(layer).from_config(layer.get_config()).use_cudnn is False
 
 
-@pytest.mark.parametrize("layer_class", [*[LSTM] * TENSORFLOW, *OURS])
+@pytest.mark.parametrize("layer_class", [*[LSTM] * TENSORFLOW, *OURS.values()])
 def test_use_cudnn_true_insists_as_in_keras(layer_class):
     """Without a GPU: an error that says why, as from ``keras.layers.LSTM``."""
     layer = layer_class(4, use_cudnn=True)
-    match = (
-        "use_cudnn" if layer_class is LSTM else "use_cudnn is True, but .*'auto' uses"
-    )
-    with pytest.raises(ValueError, match=match):
-        layer(np.ones((2, 3, 5), "float32"))
+    match = "use_cudnn"
+    if layer_class is not LSTM:
+        match = r"use_cudnn is True, but (\w.* )?cuDNN (has|needs) .+: 'auto' uses"
+    for training in (False, True):
+        with pytest.raises(ValueError, match=match):
+            layer(np.ones((2, 3, 5), "float32"), training=training)
+
+
+class ForgetsAlwaysCell(PeepholeLSTMCell):
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        return {"h": z.g, "c": z.g}
+
+
+class IdleCell(ClockworkRNNCell):
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        h, clock = states
+        return {"g": h, "h": h + 7, "clock": clock}
+
+
+class ForgetsAlways(RecurrentLayer):
+    cell_class = ForgetsAlwaysCell
+
+
+class Idle(RecurrentLayer):
+    cell_class = IdleCell
+
+
+def test_a_kernel_is_not_inherited_with_other_equations(cudnn_calls):
+    """It computes the old ones."""
+    layer = ForgetsAlways(4, peepholes=())
+    layer(np.ones((2, 3, 5), "float32"))
+    assert not cudnn_calls
+    assert "no kernel for ForgetsAlways(" in kernel_report(layer)[layer.name]["gpu"]
+    unrolled = Idle(4, unroll=True)(np.ones((2, 3, 5), "float32"))
+    assert_close(unrolled, np.full((2, 4), 21.0))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX's cuDNN alone")
+def test_on_jax_sequences_are_turned_before_cudnn(cudnn_calls, monkeypatch, x):
+    """Keras's cuDNN there puts the outputs of ``go_backwards`` into the wrong order."""
+    asked = []
+
+    class Recorded(cudnn._LSTM):
+        def __init__(self, cell, layer, go_backwards):
+            super().__init__(cell, layer, go_backwards)
+            asked.append(go_backwards)
+
+    monkeypatch.setattr(cudnn, "_LSTM", Recorded)
+    layer = CoupledLSTM(4, return_sequences=True, go_backwards=True)
+    backwards = layer(x)
+    layer.go_backwards = False
+    assert_close(layer(x[:, ::-1]), backwards)
+    assert asked == [False, False]
 
 
 def test_use_cudnn_true_names_the_obstacle(gpu):
@@ -280,7 +333,7 @@ def test_weight_drop_is_an_lstm_with_dropped_weights(rng, cudnn_calls):
     assert_close(run(dropping, x)[0], run(plain, x)[0], 1e-6)
 
 
-@pytest.mark.parametrize("layer_class", OURS)
+@pytest.mark.parametrize("layer_class", OURS.values())
 def test_every_cell_drops_weights(layer_class, rng):
     """All sequences alike, with a new mask at each call."""
     layer = random_layer(layer_class, 4, 5, rng, weight_dropout=0.5, seed=2)
