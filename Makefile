@@ -21,7 +21,7 @@ TRAIN := CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train-mnist train-imdb resume runs predict-mnist predict-imdb test test-backends bench \
-	lint format clean
+	lint format docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,11 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 .venv/ready-dev: requirements-dev.txt .venv/ready
 	@echo "Installing the packages of requirements-dev.txt into .venv …"
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv/ready-docs: requirements-docs.txt .venv/ready
+	@echo "Installing the packages of requirements-docs.txt into .venv …"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
 train-mnist: .venv/ready  ## train on MNIST, read row by row
@@ -85,6 +90,9 @@ lint: .venv/ready-dev  ## check style and imports
 format: .venv/ready-dev  ## put the code into its standard form
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
+
+docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
+	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 clean:  ## remove what was installed and built, but no run
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

@@ -1,0 +1,81 @@
+"""Sphinx's settings: one site of README.md, docs/ and benchmarks/. `make docs` builds it.
+
+The project's folder is the source, so that links in its files work in the site as they
+do in a checkout. Nothing is fetched, neither here nor by the pages.
+"""
+
+import pathlib
+import re
+import shutil
+
+import custom_layers
+
+project = "Gated recurrent networks for Keras 3"
+release = custom_layers.__version__
+root_doc = "README"
+include_patterns = ["*.md", "docs/*.md", "benchmarks/*.md"]
+exclude_patterns = [".*", "build", "dist", "runs"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+default_role = "any"  # a `name` in a docstring must be documented
+myst_enable_extensions = ["html_image"]
+myst_heading_anchors = 3
+autodoc_class_signature = "mixed"
+napoleon_custom_sections = [
+    ("Call arguments", "params_style"),
+    ("Class attributes", "Attributes"),
+]
+
+html_theme = "furo"
+html_title = project
+html_copy_source = False
+
+CONTENTS = """
+```{toctree}
+:hidden:
+
+docs/cells
+docs/training
+docs/demo
+docs/gpu
+docs/speed
+docs/limits
+docs/article
+docs/api
+benchmarks/README
+benchmarks/NOTES
+CONTRIBUTING
+CHANGELOG
+```
+"""
+
+
+def add_contents(app, docname, source):
+    """Add the table of contents to the first page: GitHub would show it as code."""
+    if docname == root_doc:
+        source[0] += CONTENTS
+
+
+def mark_equations(app, what, name, thing, options, lines):
+    """Make blocks that are indented under a paragraph literal: they are equations."""
+    marked = []
+    for before, line in zip([""] + lines, lines, strict=False):
+        paragraph = next((it for it in reversed(marked) if it), "")
+        if re.match(r"    \S", line) and not before and re.match(r"\S", paragraph):
+            marked += ["::", ""]
+        marked.append(line)
+    lines[:] = marked
+
+
+def make_first_page(app, exception):
+    """Let the site begin where web servers look, at ``index.html``."""
+    if exception is None:
+        site = pathlib.Path(app.outdir)
+        shutil.copyfile(site / f"{root_doc}.html", site / "index.html")
+
+
+def setup(app):
+    """Connect the functions above."""
+    app.connect("source-read", add_contents)
+    app.connect("autodoc-process-docstring", mark_equations, priority=400)
+    app.connect("build-finished", make_first_page)
