@@ -1,4 +1,4 @@
-"""Sphinx's settings: one site of README.md, docs/ and benchmarks/. `make docs` builds it.
+"""Sphinx's settings for `make docs`: one site of README.md, docs/ and benchmarks/.
 
 The project's folder is the source, so that links in its files work in the site as they
 do in a checkout. Nothing is fetched, neither here nor by the pages.

@@ -78,7 +78,9 @@ def test_every_cell_has_its_loop_and_its_row(name):
 
 
 def test_every_public_name_is_in_the_api_reference():
-    documented = re.findall(r"^\.\. auto\w+:: (\w+)$", PAGES["docs/api.md"], re.MULTILINE)
+    documented = re.findall(
+        r"^\.\. auto\w+:: (\w+)$", PAGES["docs/api.md"], re.MULTILINE
+    )
     assert sorted(documented) == sorted(custom_layers.__all__)
 
 
