@@ -4,6 +4,7 @@ The project's folder is the source, so that links in its files work in the site 
 do in a checkout. Nothing is fetched, neither here nor by the pages.
 """
 
+import inspect
 import pathlib
 import re
 import shutil
@@ -20,7 +21,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 default_role = "any"  # a `name` in a docstring must be documented
 myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
-autodoc_class_signature = "mixed"
 napoleon_custom_sections = [
     ("Call arguments", "params_style"),
     ("Class attributes", "Attributes"),
@@ -29,6 +29,8 @@ napoleon_custom_sections = [
 html_theme = "furo"
 html_title = project
 html_copy_source = False
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 
 CONTENTS = """
 ```{toctree}
@@ -56,15 +58,27 @@ def add_contents(app, docname, source):
         source[0] += CONTENTS
 
 
-def mark_equations(app, what, name, thing, options, lines):
-    """Make blocks that are indented under a paragraph literal: they are equations."""
+def mark_code(app, what, name, thing, options, lines):
+    """Let Sphinx know equations, which are indented, and examples, by their ``>>>``."""
     marked = []
     for before, line in zip([""] + lines, lines, strict=False):
         paragraph = next((it for it in reversed(marked) if it), "")
         if re.match(r"    \S", line) and not before and re.match(r"\S", paragraph):
             marked += ["::", ""]
+        if line.startswith(">>>") and before.startswith("Example"):
+            marked.append("")
         marked.append(line)
     lines[:] = marked
+
+
+def show_arguments(app, what, name, thing, options, signature, returns):
+    """Give classes the arguments of their cell: all that Keras shows is ``**kwargs``."""
+    if what != "class":
+        return None
+    cell = getattr(thing, "cell_class", None) or thing
+    full = inspect.signature(cell.__init__)
+    without_self = list(full.parameters.values())[1:]
+    return str(full.replace(parameters=without_self)), returns
 
 
 def make_first_page(app, exception):
@@ -77,5 +91,6 @@ def make_first_page(app, exception):
 def setup(app):
     """Connect the functions above."""
     app.connect("source-read", add_contents)
-    app.connect("autodoc-process-docstring", mark_equations, priority=400)
+    app.connect("autodoc-process-docstring", mark_code, priority=400)
+    app.connect("autodoc-process-signature", show_arguments)
     app.connect("build-finished", make_first_page)
