@@ -72,7 +72,7 @@ def mark_code(app, what, name, thing, options, lines):
 
 
 def show_arguments(app, what, name, thing, options, signature, returns):
-    """Give classes the arguments of their cell: all that Keras shows is ``**kwargs``."""
+    """Give a class the arguments of its cell; Keras would show ``**kwargs`` alone."""
     if what != "class":
         return None
     cell = getattr(thing, "cell_class", None) or thing
