@@ -21,7 +21,7 @@ TRAIN := CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train-mnist train-imdb resume runs predict-mnist predict-imdb test test-backends bench \
-	lint format docs clean
+	lint format clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,10 @@ test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
 
+.PHONY: docs
+docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
+	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
+
 bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)
 	@$(VENV)/python -m benchmarks.models
@@ -90,9 +94,6 @@ lint: .venv/ready-dev  ## check style and imports
 format: .venv/ready-dev  ## put the code into its standard form
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
-
-docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
-	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 clean:  ## remove what was installed and built, but no run
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

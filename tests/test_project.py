@@ -1,4 +1,4 @@
-"""The project as a whole: README and pages, registry, public API, package."""
+"""The project as a whole: README, registry, public API, package."""
 
 import os
 import pathlib
