@@ -18,6 +18,7 @@ include_patterns = ["*.md", "docs/*.md", "benchmarks/*.md"]
 exclude_patterns = [".*", "build", "dist", "runs"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_typehints = "none"  # the docstrings say it in words
 default_role = "any"  # a `name` in a docstring must be documented
 myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
@@ -76,9 +77,9 @@ def show_arguments(app, what, name, thing, options, signature, returns):
     if what != "class":
         return None
     cell = getattr(thing, "cell_class", None) or thing
-    full = inspect.signature(cell.__init__)
-    without_self = list(full.parameters.values())[1:]
-    return str(full.replace(parameters=without_self)), returns
+    _, *arguments = inspect.signature(cell.__init__).parameters.values()
+    plain = [argument.replace(annotation=argument.empty) for argument in arguments]
+    return str(inspect.Signature(plain)), None
 
 
 def make_first_page(app, exception):
