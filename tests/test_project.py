@@ -1,5 +1,6 @@
 """The project as a whole: README, registry, public API, package."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -84,14 +85,16 @@ def test_every_public_name_is_in_the_api_reference():
     assert sorted(documented) == sorted(custom_layers.__all__)
 
 
-def test_charts_show_the_figures_of_the_benchmarks(tmp_path):
+@pytest.fixture
+def charts(monkeypatch):
+    """The program that draws the charts, as a module."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("charts")
+
+
+def test_charts_show_the_figures_of_the_benchmarks(charts, tmp_path):
     """The committed ones have the texts of those drawn now: after another measurement
     they must be drawn again."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import charts
-    finally:
-        sys.path.remove(str(ROOT / "docs"))
     charts.draw(tmp_path)
     drawn = sorted(path.name for path in tmp_path.iterdir())
     assert drawn == sorted(path.name for path in charts.IMAGES.glob("speed-*.svg"))
@@ -102,6 +105,27 @@ def test_charts_show_the_figures_of_the_benchmarks(tmp_path):
         )
         assert len(now) > 10
         assert now == committed
+
+
+@pytest.mark.parametrize(
+    ("layer", "section"),
+    [
+        ("peephole", "Peephole LSTM"),
+        ("coupled", "Coupled gates"),
+        ("gru", "GRU"),
+        ("depth-gated", "Depth-gated LSTM"),
+        ("clockwork", "Clockwork RNN"),
+        ("weight-drop", "Weight drop"),
+    ],
+)
+def test_page_of_cells_names_the_times_of_the_benchmarks(layer, section, charts):
+    (row,) = (
+        row for row in charts.read_tables()["Training step"] if row["layer"] == layer
+    )
+    ratios = [row[shape].split(" · ")[1] for shape in list(row)[1:]]
+    fastest, slowest = min(ratios, key=float), max(ratios, key=float)
+    text = PAGES["docs/cells.md"].split(f"\n## {section}\n")[1].split("\n## ")[0]
+    assert f"takes {fastest} to {slowest} " in " ".join(text.split())
 
 
 def test_one_direction():
