@@ -45,6 +45,11 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+.venv/ready-docs: requirements-docs.txt .venv/ready
+	@echo "Installing the packages of requirements-docs.txt into .venv …"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
 train-mnist: .venv/ready  ## train on MNIST, read row by row
 	@$(VENV)/python -m recipes mnist $(call flags,$(TRAIN))
 
@@ -72,6 +77,10 @@ test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where
 			echo "The cell tests on $$backend:"; KERAS_BACKEND=$$backend $(VENV)/python -m pytest \
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
+
+.PHONY: docs
+docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
+	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)

@@ -1,5 +1,6 @@
 """The project as a whole: README, registry, public API, package."""
 
+import importlib
 import os
 import pathlib
 import re
@@ -15,15 +16,26 @@ from custom_layers import LAYERS
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+BLOCKS = {
+    name: re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    for name, page in PAGES.items()
+}
 
 
-def test_readme_s_python_runs(tmp_path):
-    """The blocks print what their comments say; the one that loads a model, in another
-    process."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) >= 3
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
+def test_python_of_a_page_runs(page, tmp_path):
+    """The blocks, one after the other, print what their comments say; a block that
+    loads a model does so in another process."""
+    blocks = BLOCKS[page]
     loading = [block for block in blocks if "load_model" in block]
-    assert len(loading) == 1
     for program in (
         "".join(block for block in blocks if block not in loading),
         *loading,
@@ -41,9 +53,19 @@ def test_readme_s_python_runs(tmp_path):
         assert result.stdout.splitlines() == expected or not expected
 
 
-def test_readme_s_commands_exist():
+def test_there_is_python_to_run():
+    """That of the README, of each page of which a reader copies some, and a model that
+    another process loads."""
+    assert {"README.md", "docs/cells.md", "docs/gpu.md"} <= {
+        name for name, blocks in BLOCKS.items() if blocks
+    }
+    assert any("load_model" in block for block in BLOCKS["docs/cells.md"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_a_page_exist(page):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    used = set(re.findall(r"\bmake ([a-z-]+)", README)) - {"and"}
+    used = set(re.findall(r"(?:`|^)make ([a-z-]+)", PAGES[page], re.MULTILINE))
     assert used <= set(targets)
 
 
@@ -54,6 +76,56 @@ def test_every_cell_has_its_loop_and_its_row(name):
     assert re.search(
         rf"^\| `{name}` \| `[\w.]*{layer.__name__}\b", README, re.MULTILINE
     )
+
+
+def test_every_public_name_is_in_the_api_reference():
+    documented = re.findall(
+        r"^\.\. auto\w+:: (\w+)$", PAGES["docs/api.md"], re.MULTILINE
+    )
+    assert sorted(documented) == sorted(custom_layers.__all__)
+
+
+@pytest.fixture
+def charts(monkeypatch):
+    """The program that draws the charts, as a module."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module("charts")
+
+
+def test_charts_show_the_figures_of_the_benchmarks(charts, tmp_path):
+    """The committed ones have the texts of those drawn now: after another measurement
+    they must be drawn again."""
+    charts.draw(tmp_path)
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == sorted(path.name for path in charts.IMAGES.glob("speed-*.svg"))
+    for name in drawn:
+        now, committed = (
+            re.findall(r"<text[^>]*>([^<]*)</text>", (folder / name).read_text())
+            for folder in (tmp_path, charts.IMAGES)
+        )
+        assert len(now) > 10
+        assert now == committed
+
+
+@pytest.mark.parametrize(
+    ("layer", "section"),
+    [
+        ("peephole", "Peephole LSTM"),
+        ("coupled", "Coupled gates"),
+        ("gru", "GRU"),
+        ("depth-gated", "Depth-gated LSTM"),
+        ("clockwork", "Clockwork RNN"),
+        ("weight-drop", "Weight drop"),
+    ],
+)
+def test_page_of_cells_names_the_times_of_the_benchmarks(layer, section, charts):
+    (row,) = (
+        row for row in charts.read_tables()["Training step"] if row["layer"] == layer
+    )
+    ratios = [row[shape].split(" · ")[1] for shape in list(row)[1:]]
+    fastest, slowest = min(ratios, key=float), max(ratios, key=float)
+    text = PAGES["docs/cells.md"].split(f"\n## {section}\n")[1].split("\n## ")[0]
+    assert f"takes {fastest} to {slowest} " in " ".join(text.split())
 
 
 def test_one_direction():

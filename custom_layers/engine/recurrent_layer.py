@@ -14,6 +14,9 @@ class RecurrentLayer(keras.layers.RNN):
     A subclass sets `cell_class` and has a docstring; it takes the cell's arguments and
     those of ``keras.layers.RNN`` in one call, as ``keras.layers.LSTM`` does.
 
+    Class attributes:
+        cell_class: The class of the cell.
+
     Args:
         *cell_arguments: Positional arguments of the cell, ``units`` first.
         return_sequences: Return the output of every step, not only of the last one.

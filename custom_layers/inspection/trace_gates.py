@@ -40,12 +40,11 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
         - SimpleRNN: ``"g"`` and ``"h"``, which are equal.
 
         The steps come in the order of reading: with ``go_backwards`` the first is the
-            sequence's last.
-        At a masked step ``c`` and ``h`` are those of the step before, and all else is
-        NaN, since nothing is computed. ``h`` is the state: a layer's output differs
-        from it only at masked steps, with ``zero_output_for_mask`` and before the first
-        step that is not masked, where Keras puts zeros. Half precision comes as
-        float32.
+        sequence's last. At a masked step ``c`` and ``h`` are those of the step before,
+        and all else is NaN, since nothing is computed. ``h`` is the state: a layer's
+        output differs from it only at masked steps, with ``zero_output_for_mask`` and
+        before the first step that is not masked, where Keras puts zeros. Half precision
+        comes as float32.
 
     Raises:
         ValueError: The layer has no such cell, or sequences, states or mask have other

@@ -1,6 +1,7 @@
 """The equations of a docstring are those of the code, line by line."""
 
 import inspect
+import pathlib
 import re
 
 import pytest
@@ -22,6 +23,9 @@ NOTATION = {
 }
 
 
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "cells.md"
+
+
 def lines(text):
     return [line.strip() for line in text.splitlines() if re.match(r"\s+\w+ = ", line)]
 
@@ -32,6 +36,12 @@ def test_docstring_and_code_have_the_same_equations(cell):
     for pattern, code in NOTATION.items():
         documented = re.sub(pattern, code, documented)
     assert documented.splitlines() == lines(inspect.getsource(cell.equations))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_docstring_and_page_have_the_same_equations(cell):
+    documented = "\n".join(lines(cell.__doc__.split("Args:")[0]))
+    assert f"```text\n{documented}\n```" in PAGE.read_text("utf-8")
 
 
 def test_there_are_cells_to_compare():
