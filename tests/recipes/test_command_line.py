@@ -25,7 +25,7 @@ PROGRAMS = {"mnist": mnist, "imdb": imdb}
             "mnist --cell clockwork --units 10",
             "--units 10 with --cell clockwork: units",
         ),
-        ("mnist --batch 5000", "--batch must be at most the 1318 training examples"),
+        ("mnist --batch 5000", "--batch must be at most the 1319 training examples"),
         ("imdb --words 30", "--words must be a multiple of 25, got 30"),
     ],
 )
