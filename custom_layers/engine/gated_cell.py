@@ -137,12 +137,11 @@ class GatedCell(RecurrentCell):
         names = {gate: f"peephole_{gate}" for gate in self.peepholes}
         names |= {name: name for name in self.vectors}
         self.vector_weights = {
-            short: self.add_weight(
-                shape=(self.units,),
-                name=name,
-                initializer=clone_initializer(self.peephole_initializer),
-                regularizer=self.peephole_regularizer,
-                constraint=self.peephole_constraint,
+            short: self._add(
+                name,
+                (self.units,),
+                clone_initializer(self.peephole_initializer),
+                kind="peephole",
             )
             for short, name in names.items()
         }

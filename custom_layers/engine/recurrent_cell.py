@@ -65,26 +65,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         argument_names: Names of all arguments of the constructor, but for those of any
             layer.
 
-    Args:
-        units: Positive integer, the size of the output.
-        activation: φ. Default ``"tanh"``.
-        use_bias: Whether there is a bias.
-        dropout: Fraction of the inputs to drop, the same ones at every step.
-        recurrent_dropout: Fraction of ``h⁻`` to drop, the same units at every step.
-        weight_dropout: Fraction of the recurrent weights to drop, the same ones at
-            every step and in every sequence: see `WeightDropLSTM`.
-        implementation: 1 or 2, as in Keras; both run the same code here.
-        **kwargs: ``kernel_initializer``, ``recurrent_initializer``,
-            ``bias_initializer`` and their regularisers and constraints, ``seed``,
-            ``dtype``, ``name``, ``trainable``, as in ``keras.layers.SimpleRNNCell``.
-
-    Call arguments:
-        inputs: ``(batch, features)``.
-        states: The states of the step before.
-        training: Whether dropout is on.
-
-    Returns:
-        The output ``(batch, units)``, and the list of new states.
+    The arguments are those of `GatedCell` that are not about gates. ``implementation``
+    is 1 or 2, as in Keras; both run the same code here.
 
     Raises:
         ValueError: ``units`` is not a positive integer, or a rate lies outside [0, 1).
@@ -178,9 +160,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """Return the values that the biases start with."""
         return self.bias_initializer(shape, dtype=dtype)
 
-    def _add(self, name, shape, initializer):
-        """Create a weight, with the regulariser and constraint that its name tells."""
-        kind = "recurrent" if name.startswith("recurrent_kernel") else name
+    def _add(self, name, shape, initializer, kind=None):
+        """Create a weight, with the regulariser and constraint of its kind."""
+        kind = kind or ("recurrent" if name.startswith("recurrent_kernel") else name)
         return self.add_weight(
             shape=shape,
             name=name,
