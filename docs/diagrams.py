@@ -100,17 +100,18 @@ def lstm(peepholes=(), coupled=False, depth=False):
         coupled: Whether f writes, too, in place of i.
         depth: Whether there is a gate d, for the cell of the level below.
     """
-    wide = 80 if depth else 0  # room for d
+    wide = 84 if depth else 0  # room for d
+    bottom = 246 if depth else 232  # below the line of x alone
     o, out, right = 284 + wide, 342 + wide, 384 + wide
     names = ["f", "g", "o"] if coupled else ["f", "i", "g", "o"]
     at = {"f": 108, "i": 166, "g": 224, "d": 284, "o": o}
     parts = [
-        frame(right - 6, 232),
+        frame(right - 6, bottom),
         line([(8, 62), (right + 22, 62)], "state"),
         line([(8, 206), (o, 206), (o, 166)]),
         *(line([(at[name], 206), (at[name], 166)]) for name in names[:-1]),
         *(dot(at[name], 206) for name in names[:-1]),
-        line([(72, 264), (72, 206)], arrow=False),
+        line([(72, bottom + 32), (72, 206)], arrow=False),
         dot(72, 206),
         line([(108, 138), (108, 75)]),
         line([(224, 138), (224, 119)]),
@@ -132,16 +133,16 @@ def lstm(peepholes=(), coupled=False, depth=False):
             line([(284, 96), (284, 75)]),
             line([(72, 234), (284, 234), (284, 166)]),
             dot(72, 234),
-            line([(324, 264), (324, 107), (297, 107)]),
-            line([(324, 152), (303, 152)], "peephole"),
-            dot(324, 152, "peephole"),
+            line([(316, bottom + 32), (316, 107), (297, 107)]),
+            line([(316, 152), (303, 152)], "peephole"),
+            dot(316, 152, "peephole"),
             gate("d", 284, 152),
             op("⊙", 284, 107),
             op("+", 284, 62),
-            label("c_below", 366, 262),
+            label("c_below", 358, bottom + 30),
         ]
-    seeing = {"f": [(58, 152)], "i": [(58, 124), (134, 124), (134, 152)]}
-    seeing["d"] = [(58, 124), (252, 124), (252, 152)]
+    seeing = {"f": [(58, 152)], "i": [(58, 186), (134, 186), (134, 152)]}
+    seeing["d"] = [(58, 186), (252, 186), (252, 152)]
     for name in (*peepholes, *("d" * depth)):
         start = [(o - 32, 62), (o - 32, 152)] if name == "o" else [(58, 62)]
         path = [*start, *seeing.get(name, []), (at[name] - 19, 152)]
@@ -152,44 +153,44 @@ def lstm(peepholes=(), coupled=False, depth=False):
         f'<rect class="phi" x="{out - 15}" y="86" width="30" height="26" rx="13"/>',
         label("φ", out, 105),
         *(label("c⁻", 16, 52), label("c", right + 12, 52), label("h⁻", 16, 196)),
-        *(label("h", right + 12, 196), label("x", 88, 262)),
+        *(label("h", right + 12, 196), label("x", 88, bottom + 30)),
     ]
-    return right + 30, 272, parts
+    return right + 30, bottom + 40, parts
 
 
 def gru():
     """Describe the GRU that resets after the product with U."""
-    return (
-        414,
-        272,
-        [
-            frame(378, 232),
-            line([(8, 62), (406, 62)], "state"),
-            line([(60, 62), (60, 206), (192, 206), (192, 166)]),
-            line([(108, 206), (108, 166)]),
-            line([(80, 264), (80, 206)], arrow=False),
-            line([(80, 234), (262, 234), (262, 166)]),
-            line([(108, 138), (108, 118), (137, 118)]),
-            line([(150, 62), (150, 105)]),
-            line([(161, 118), (226, 118), (226, 152), (243, 152)]),
-            line([(192, 138), (192, 75)]),
-            line([(192, 98), (243, 98)]),
-            line([(267, 98), (315, 98)]),
-            line([(279, 152), (328, 152), (328, 111)]),
-            line([(328, 87), (328, 75)]),
-            *(dot(60, 62), dot(108, 206), dot(80, 206), dot(80, 234), dot(150, 62)),
-            *(dot(192, 98), gate("r", 108, 152), gate("z", 192, 152)),
-            *(gate("g", 262, 152, "φ"), op("⊙", 150, 118), op("⊙", 192, 62)),
-            *(op("1−", 255, 98), op("⊙", 328, 98), op("+", 328, 62)),
-            *(label("h⁻", 16, 52), label("h", 396, 52), label("x", 96, 262)),
-        ],
-    )
+    parts = [
+        frame(378, 266),
+        line([(8, 62), (406, 62)], "state"),
+        line([(60, 62), (60, 226), (192, 226), (192, 186)]),
+        line([(108, 226), (108, 186)]),
+        line([(80, 298), (80, 226)], arrow=False),
+        line([(80, 250), (262, 250), (262, 186)]),
+        line([(108, 158), (108, 132), (137, 132)]),
+        line([(150, 62), (150, 78)]),
+        line([(150, 104), (150, 119)]),
+        line([(161, 132), (226, 132), (226, 172), (243, 172)]),
+        line([(192, 158), (192, 75)]),
+        line([(192, 98), (243, 98)]),
+        line([(267, 98), (315, 98)]),
+        line([(279, 172), (328, 172), (328, 111)]),
+        line([(328, 87), (328, 75)]),
+        *(dot(60, 62), dot(108, 226), dot(80, 226), dot(80, 250), dot(150, 62)),
+        *(dot(192, 98), gate("r", 108, 172), gate("z", 192, 172)),
+        *(gate("g", 262, 172, "φ"), op("⊙", 150, 132), op("⊙", 192, 62)),
+        *(op("1−", 255, 98), op("⊙", 328, 98), op("+", 328, 62)),
+        '<rect class="op" x="138" y="80" width="24" height="24" rx="3"/>',
+        label("U", 150, 98),
+        *(label("h⁻", 16, 52), label("h", 396, 52), label("x", 96, 296)),
+    ]
+    return 414, 306, parts
 
 
 def clockwork(periods=(1, 2, 4, 8)):
     """Describe the blocks of U, and which module ticks at which step."""
-    parts = [label("U: from each module to those", 100, 26, True)]
-    parts += [label("with shorter or equal periods", 100, 44, True)]
+    parts = [label("U: each module (row) feeds", 100, 26, True)]
+    parts += [label("itself and faster ones", 100, 44, True)]
     for row, T in enumerate(periods):
         parts.append(label(f"T={T}", 22, 85 + 38 * row, True))
         parts.append(label(T, 66 + 34 * row, 226, True))
@@ -199,8 +200,8 @@ def clockwork(periods=(1, 2, 4, 8)):
             parts.append(
                 f'<rect class="{kind}" {place} width="31" height="34" rx="3"/>'
             )
-    parts += [label("at each step: blue ticks,", 312, 26, True)]
-    parts += [label("pale keeps its h", 312, 44, True)]
+    parts += [label("at each step: strong blue ticks,", 312, 26, True)]
+    parts += [label("faint blue keeps its h", 312, 44, True)]
     for row, T in enumerate(periods):
         for t in range(9):
             kind = "off" if t % T else "on"
@@ -238,7 +239,8 @@ def draw(name):
     )
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" '
+        f'height="{height}" viewBox="0 0 {width} {height}">\n'
         f"<title>One step of {name}</title>\n<style>{STYLE}</style>\n"
         f"<defs>{heads}</defs>\n{body}\n</svg>\n"
     )

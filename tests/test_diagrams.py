@@ -1,6 +1,7 @@
 """The diagrams of the cells are those of their description, and of the cells."""
 
 import importlib.util
+import itertools
 import pathlib
 import re
 
@@ -37,6 +38,20 @@ def test_a_diagram_has_the_gates_and_peepholes_of_its_cell(name):
     svg = diagrams.draw(name)
     assert set(re.findall(r'class="gate"[^>]*>(\w)<', svg)) == gates
     assert svg.count('<path class="peephole" ') == dashed
+
+
+@pytest.mark.parametrize("name", diagrams.DIAGRAMS)
+def test_no_line_runs_through_the_letter_of_a_gate(name):
+    svg = diagrams.draw(name)
+    letters = re.findall(r'class="gate" x="(\d+)" y="(\d+)">(\w)<', svg)
+    assert bool(letters) == (name != "clockwork")
+    for x, y, letter in letters:
+        for path in re.findall(r'<path class="(?:\w*)" d="M([\d L]+)"', svg):
+            points = [tuple(map(int, point.split())) for point in path.split("L")]
+            for (x1, y1), (x2, y2) in itertools.pairwise(points):
+                beside = max(x1, x2) < int(x) - 7 or min(x1, x2) > int(x) + 7
+                apart = max(y1, y2) < int(y) - 13 or min(y1, y2) > int(y) + 4
+                assert beside or apart, f"{letter}: ({x1}, {y1}) to ({x2}, {y2})"
 
 
 def test_the_clockwork_ticks_as_its_layer():
