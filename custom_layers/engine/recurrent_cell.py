@@ -3,6 +3,8 @@
 import functools
 import inspect
 import numbers
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -15,6 +17,9 @@ from custom_layers.engine.prepared import (
     current_sequence,
     forget_sequence,
 )
+
+#: What ``keras.activations.get`` and its like take: a name, a configuration, an object.
+Identifier: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
 
 RATES = ("dropout", "recurrent_dropout")
 
@@ -107,14 +112,14 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        *args,
-        weight_dropout=0.0,
-        implementation=2,
-        **kwargs,
-    ):
+        units: int,
+        activation: Identifier = "tanh",
+        use_bias: bool = True,
+        *args: Any,
+        weight_dropout: float = 0.0,
+        implementation: int = 2,
+        **kwargs: Any,
+    ) -> None:
         check_positive(units=units)
         check_rates(
             weight_dropout=weight_dropout,

@@ -1,9 +1,12 @@
 """From a cell to a layer that is used like ``keras.layers.LSTM``."""
 
+from typing import Any
+
 import keras
 
 from custom_layers.engine import cudnn, dispatch
 from custom_layers.engine.prepared import Sequence, one_sequence
+from custom_layers.engine.recurrent_cell import Identifier, RecurrentCell
 
 
 class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
@@ -13,7 +16,8 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     those of ``keras.layers.RNN`` in one call, as ``keras.layers.LSTM`` does.
 
     Args:
-        *cell_arguments: Positional arguments of the cell, ``units`` first.
+        units: Positive integer, the size of the output.
+        *cell_arguments: The other positional arguments of the cell.
         return_sequences: Return the output of every step, not only of the last one.
         return_state: Return the final states too, after the output.
         go_backwards: Read the sequence from its end; the outputs come in the order of
@@ -35,7 +39,9 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
     Call arguments:
         sequences: ``(batch, time, features)``.
         initial_state: List of states, each ``(batch, units)``; zeros by default.
-        mask: Boolean ``(batch, time)``. A masked step changes no state.
+        mask: Boolean ``(batch, time)``. A masked step changes no state. By default the
+            mask that Keras attached to the sequences. With ``return_sequences`` the
+            outputs carry it on; those of ``keras.layers.LSTM`` do up to Keras 3.15.
         training: Whether dropout is on.
 
     Returns:
@@ -43,31 +49,32 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
         ``return_state`` a tuple of that and the final states.
     """
 
-    cell_class = None
+    cell_class: type[RecurrentCell] = RecurrentCell
 
     def __init__(
         self,
-        *cell_arguments,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        use_cudnn="auto",
-        activity_regularizer=None,
-        name=None,
-        dtype=None,
-        trainable=True,
-        **options,
-    ):
+        units: int,
+        *cell_arguments: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        use_cudnn: bool | str = "auto",
+        activity_regularizer: Identifier = None,
+        name: str | None = None,
+        dtype: str | dict[str, Any] | keras.DTypePolicy | None = None,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
         layer_options = {
             key: options.pop(key)
             for key in ("input_shape", "autocast")
             if key in options
         }
         cell = self.cell_class(
-            *cell_arguments, dtype=dtype, trainable=trainable, **options
+            units, *cell_arguments, dtype=dtype, trainable=trainable, **options
         )
         super().__init__(
             cell,
@@ -83,6 +90,7 @@ class RecurrentLayer(dispatch.Dispatched, keras.layers.RNN):
             trainable=trainable,
             **layer_options,
         )
+        self.supports_masking = True  # from Keras 3.16 on not by default
         self.input_spec = keras.layers.InputSpec(ndim=3)
         if use_cudnn not in ("auto", True, False):
             raise ValueError(

@@ -1,9 +1,11 @@
 """What a recurrent layer does at every step: its gates, candidate and states."""
 
 import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
@@ -11,7 +13,12 @@ from custom_layers.engine.prepared import NoPeephole, Prepared, Product
 from custom_layers.engine.recurrent_cell import RecurrentCell
 
 
-def trace_gates(layer, sequences, initial_state=None, mask=None):
+def trace_gates(
+    layer: keras.layers.Layer,
+    sequences: npt.ArrayLike,
+    initial_state: Sequence[npt.ArrayLike] | npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None,
+) -> dict[str, npt.NDArray[np.floating]]:
     """Return all gates, the candidate and the states of a layer, at every step.
 
     The values are those of inference: nothing is dropped. The layer itself is left as
