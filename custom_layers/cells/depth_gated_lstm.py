@@ -88,9 +88,9 @@ class DepthGatedLSTMCell(GatedCell):
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
         # At a masked step Keras outputs the first state: the top comes first.
-        self.state_names = [
+        self.state_names = tuple(
             f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"
-        ]
+        )
         self.state_size = [self.units] * 2 * depth
         kwargs["peepholes"], kwargs["dtype"] = peepholes, self.dtype_policy
         self.levels = []

@@ -92,8 +92,7 @@ class GatedCell(RecurrentCell):
     (2, 4)
     """
 
-    peephole_gates = ()
-    vectors = ()
+    peephole_gates: tuple[str, ...] = ()
 
     def __init__(
         self,

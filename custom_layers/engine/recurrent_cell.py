@@ -94,10 +94,10 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         TypeError: A subclass has ``equations`` that are no ``staticmethod``.
     """
 
-    gates = ()
-    input_gates = ()
-    vectors = ()
-    state_names = ("h",)
+    gates: tuple[str, ...] = ()
+    input_gates: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ("h",)
     recurrent_activation = None  # σ, of the gated cells
 
     def __init_subclass__(cls, **kwargs):

@@ -76,16 +76,15 @@ def trace_gates(
             f"got shape {tuple(np.shape(sequences))}"
         )
     batch, time, _ = np.shape(sequences)
-    if mask is not None:
-        mask = ops.convert_to_numpy(mask).astype(bool)
-        if mask.shape != (batch, time):
-            raise ValueError(
-                f"mask must have shape {(batch, time)}, got shape {mask.shape}"
-            )
+    is_read = None if mask is None else ops.convert_to_numpy(mask).astype(bool)
+    if is_read is not None and is_read.shape != (batch, time):
+        raise ValueError(
+            f"mask must have shape {(batch, time)}, got shape {is_read.shape}"
+        )
     if not layer.built:
         layer.build(tuple(np.shape(sequences)))
     states = _checked_states(layer, initial_state, batch)
-    trace = _Trace(layer, step, names)(sequences, states, sequences_mask=mask)
+    trace = _Trace(layer, step, names)(sequences, states, sequences_mask=is_read)
     return {
         name: _to_numpy(values) for name, values in trace.items() if name != "clock"
     }
