@@ -70,6 +70,7 @@ def test_the_change_of_keras_is_made_in_these_tests(keras_supports_masking):
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_stack_skips_padding_at_every_level(name, keras_supports_masking):
+    keras.utils.set_random_seed(22)
     model = keras.Sequential(
         [
             keras.layers.Embedding(10, 5, mask_zero=True),
@@ -80,4 +81,4 @@ def test_a_stack_skips_padding_at_every_level(name, keras_supports_masking):
     outputs = model.predict(NUMBERS, verbose=0)
     for row, numbers in enumerate(NUMBERS):
         shorter = model.predict(numbers[numbers != 0][None], verbose=0)
-        assert_close(outputs[row], shorter[0], 1e-6)
+        assert_close(outputs[row], shorter[0])
