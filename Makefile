@@ -2,6 +2,7 @@
 VENV := .venv/bin
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
+BACKENDS ?= jax torch
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
@@ -21,7 +22,7 @@ TRAIN := CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train-mnist train-imdb resume runs predict-mnist predict-imdb test test-backends bench \
-	lint format clean
+	lint format dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,8 +72,8 @@ predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… o
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 	$(VENV)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-test-backends: .venv/ready-dev  ## run the cell tests on JAX, and on torch where it is installed
-	@for backend in jax torch; do \
+test-backends: .venv/ready-dev  ## run the cell tests on BACKENDS: JAX, and torch where it is installed
+	@for backend in $(BACKENDS); do \
 		if $(VENV)/python -c "import $$backend" 2>/dev/null; then \
 			echo "The cell tests on $$backend:"; KERAS_BACKEND=$$backend $(VENV)/python -m pytest \
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
@@ -87,14 +88,19 @@ bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models
 	@$(VENV)/python -m benchmarks.models
 	@echo && $(VENV)/python -m benchmarks.recipes
 
-lint: .venv/ready-dev  ## check style and imports
+lint: .venv/ready-dev  ## check style, imports and types
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
+	$(VENV)/mypy
 
 format: .venv/ready-dev  ## put the code into its standard form
 	$(VENV)/ruff check --fix .
 	$(VENV)/ruff format .
 
+dist: .venv/ready-dev  ## build the package's sdist and wheel into dist/
+	rm -rf dist
+	$(VENV)/python -m build --no-isolation
+
 clean:  ## remove what was installed and built, but no run
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

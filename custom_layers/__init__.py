@@ -4,6 +4,7 @@
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 
@@ -20,7 +21,7 @@ from custom_layers.text import standardize_text
 __version__ = "0.1.0"
 
 #: Name -> constructor of a layer, called with ``units`` and keyword arguments.
-LAYERS = {
+LAYERS: dict[str, Callable[..., keras.layers.RNN]] = {
     "lstm": keras.layers.LSTM,
     "peephole": PeepholeLSTM,
     "coupled": CoupledLSTM,

@@ -3,9 +3,11 @@
 import functools
 import string
 import unicodedata
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 CHARACTERS = 0x30000  # those with larger numbers, hardly letters, are dropped
 ZERO_WIDTH_SPACE = "\u200b"  # shows where a word may end; to Unicode it is no space
@@ -55,7 +57,7 @@ def fold_table():
 
 
 @keras.saving.register_keras_serializable("custom_layers")
-def standardize_text(texts):
+def standardize_text(texts: npt.ArrayLike) -> Any:
     """Return texts without case, punctuation, accents and typography.
 
     For ``keras.layers.TextVectorization(standardize=standardize_text)``. ASCII text

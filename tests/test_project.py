@@ -1,4 +1,4 @@
-"""The project as a whole: README, registry, public API, package."""
+"""The project as a whole: README, registry, public API."""
 
 import importlib
 import os
@@ -6,7 +6,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import zipfile
 
 import pytest
 from reference import REFERENCES
@@ -154,30 +153,3 @@ def test_public_names_are_documented():
         if name != "LAYERS":
             assert ">>> " in thing.__doc__, name
             assert "Args:" in thing.__doc__, name
-
-
-def test_wheel_holds_custom_layers_and_nothing_else(tmp_path):
-    """Built with the setuptools that is installed: another one would have to be
-    downloaded."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-    ]
-    source = tmp_path / "source"
-    for name in ("pyproject.toml", "README.md", "LICENSE", "custom_layers"):
-        copied = source / name
-        copied.parent.mkdir(exist_ok=True)
-        subprocess.run(["cp", "-r", str(ROOT / name), str(copied)], check=True)
-    subprocess.run(
-        [*command, "-w", str(tmp_path), str(source)], check=True, timeout=240
-    )
-    (wheel,) = tmp_path.glob("*.whl")
-    top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {name for name in top if not name.endswith(".dist-info")} == {
-        "custom_layers"
-    }

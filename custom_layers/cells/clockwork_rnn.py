@@ -3,6 +3,8 @@
 import itertools
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -134,7 +136,13 @@ class ClockworkRNNCell(RecurrentCell):
     gates = ("g",)
     state_names = ("h", "clock")
 
-    def __init__(self, units, periods=(1, 2, 4, 8), *args, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        periods: Sequence[int] = (1, 2, 4, 8),
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, *args, **kwargs)
         self.clock = Clock(periods)
         self.periods = self.clock.periods

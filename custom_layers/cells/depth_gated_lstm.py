@@ -1,6 +1,7 @@
 """Depth-gated LSTM: a stack whose cell states are linked from level to level."""
 
 import typing
+from collections.abc import Collection
 
 import keras
 
@@ -75,14 +76,21 @@ class DepthGatedLSTMCell(GatedCell):
     peephole_gates = ("i", "f", "o")
     vectors = ("q", "r")
 
-    def __init__(self, units, depth=2, *args, peepholes=("i", "f", "o"), **kwargs):
+    def __init__(
+        self,
+        units: int,
+        depth: int = 2,
+        *args: typing.Any,
+        peepholes: Collection[str] = ("i", "f", "o"),
+        **kwargs: typing.Any,
+    ) -> None:
         check_positive(depth=depth)
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
         self.depth = depth
         # At a masked step Keras outputs the first state: the top comes first.
-        self.state_names = [
+        self.state_names = tuple(
             f"{name}_{level}" for level in range(depth, 0, -1) for name in "hc"
-        ]
+        )
         self.state_size = [self.units] * 2 * depth
         kwargs["peepholes"], kwargs["dtype"] = peepholes, self.dtype_policy
         self.levels = []

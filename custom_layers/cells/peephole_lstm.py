@@ -1,5 +1,8 @@
 """LSTM with peephole connections."""
 
+from collections.abc import Collection
+from typing import Any
+
 import keras
 
 from custom_layers.engine.gated_cell import GatedCell
@@ -48,7 +51,13 @@ class PeepholeLSTMCell(GatedCell):
     state_names = ("h", "c")
     peephole_gates = ("i", "f", "o")
 
-    def __init__(self, units, *args, peepholes=("i", "f", "o"), **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        peepholes: Collection[str] = ("i", "f", "o"),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, *args, peepholes=peepholes, **kwargs)
 
     @staticmethod

@@ -1,5 +1,8 @@
 """LSTM with dropped recurrent weights, which cuDNN can run."""
 
+from collections.abc import Collection
+from typing import Any
+
 import keras
 
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
@@ -29,7 +32,14 @@ class WeightDropLSTMCell(PeepholeLSTMCell):
     (2, 4)
     """
 
-    def __init__(self, units, *args, weight_dropout=0.5, peepholes=(), **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        weight_dropout: float = 0.5,
+        peepholes: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             units, *args, weight_dropout=weight_dropout, peepholes=peepholes, **kwargs
         )

@@ -1,11 +1,18 @@
 """Base of the gated cells: σ, peepholes, the forget gate's bias."""
 
+from collections.abc import Collection
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from custom_layers.engine.prepared import NoPeephole
-from custom_layers.engine.recurrent_cell import RecurrentCell, clone_initializer
+from custom_layers.engine.recurrent_cell import (
+    Identifier,
+    RecurrentCell,
+    clone_initializer,
+)
 
 
 @keras.saving.register_keras_serializable(package="custom_layers")
@@ -85,27 +92,26 @@ class GatedCell(RecurrentCell):
     (2, 4)
     """
 
-    peephole_gates = ()
-    vectors = ()
+    peephole_gates: tuple[str, ...] = ()
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        unit_forget_bias=True,
+        units: int,
+        activation: Identifier = "tanh",
+        recurrent_activation: Identifier = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        recurrent_initializer: Identifier = "orthogonal",
+        bias_initializer: Identifier = "zeros",
+        unit_forget_bias: bool = True,
         *,
-        peepholes=(),
-        peephole_initializer="zeros",
-        peephole_regularizer=None,
-        peephole_constraint=None,
-        tied_dropout=False,
-        **kwargs,
-    ):
+        peepholes: Collection[str] = (),
+        peephole_initializer: Identifier = "zeros",
+        peephole_regularizer: Identifier = None,
+        peephole_constraint: Identifier = None,
+        tied_dropout: bool = False,
+        **kwargs: Any,
+    ) -> None:
         initializers = kernel_initializer, recurrent_initializer, bias_initializer
         super().__init__(units, activation, use_bias, *initializers, **kwargs)
         self.recurrent_activation = keras.activations.get(recurrent_activation)

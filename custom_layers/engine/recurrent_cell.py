@@ -3,6 +3,8 @@
 import functools
 import inspect
 import numbers
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import keras
 from keras import ops
@@ -15,6 +17,9 @@ from custom_layers.engine.prepared import (
     current_sequence,
     forget_sequence,
 )
+
+#: What ``keras.activations.get`` and its like take: a name, a configuration, an object.
+Identifier: TypeAlias = str | dict[str, Any] | Callable[..., Any] | None
 
 
 def check_positive(**values):
@@ -73,9 +78,9 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         TypeError: A subclass has ``equations`` that are no ``staticmethod``.
     """
 
-    gates = ()
-    input_gates = ()
-    state_names = ("h",)
+    gates: tuple[str, ...] = ()
+    input_gates: tuple[str, ...] = ()
+    state_names: tuple[str, ...] = ("h",)
     recurrent_activation = None  # σ, of the gated cells
     # A method where there is one; a class with equations of its own inherits none.
     as_lstm = None  # the weights of the LSTM that the cell is
@@ -96,16 +101,16 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        *args,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        weight_dropout=0.0,
-        implementation=2,
-        **kwargs,
-    ):
+        units: int,
+        activation: Identifier = "tanh",
+        use_bias: bool = True,
+        *args: Any,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
+        implementation: int = 2,
+        **kwargs: Any,
+    ) -> None:
         check_positive(units=units)
         rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
         check_rates(**rates, weight_dropout=weight_dropout)

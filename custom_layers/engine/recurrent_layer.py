@@ -1,11 +1,13 @@
 """From a cell to a layer that is used like ``keras.layers.LSTM``."""
 
 import operator
+from typing import Any
 
 import keras
 
 from custom_layers.engine import cudnn, dispatch
 from custom_layers.engine.prepared import Sequence, one_sequence
+from custom_layers.engine.recurrent_cell import Identifier, RecurrentCell
 
 
 class RecurrentLayer(keras.layers.RNN):
@@ -18,7 +20,8 @@ class RecurrentLayer(keras.layers.RNN):
         cell_class: The class of the cell.
 
     Args:
-        *cell_arguments: Positional arguments of the cell, ``units`` first.
+        units: Positive integer, the size of the output.
+        *cell_arguments: The other positional arguments of the cell.
         return_sequences: Return the output of every step, not only of the last one.
         return_state: Return the final states too, after the output.
         go_backwards: Read the sequence from its end; the outputs come in the order of
@@ -40,7 +43,9 @@ class RecurrentLayer(keras.layers.RNN):
     Call arguments:
         sequences: ``(batch, time, features)``.
         initial_state: List of states, each ``(batch, units)``; zeros by default.
-        mask: Boolean ``(batch, time)``. A masked step changes no state.
+        mask: Boolean ``(batch, time)``. A masked step changes no state. By default the
+            mask that Keras attached to the sequences. With ``return_sequences`` the
+            outputs carry it on; those of ``keras.layers.LSTM`` do up to Keras 3.15.
         training: Whether dropout is on.
 
     Returns:
@@ -48,7 +53,7 @@ class RecurrentLayer(keras.layers.RNN):
         ``return_state`` a tuple of that and the final states.
     """
 
-    cell_class = None
+    cell_class: type[RecurrentCell] = RecurrentCell
 
     def __init_subclass__(cls, **kwargs):
         """Show the arguments of the cell, as Keras's layers do: ``layer.dropout``."""
@@ -59,27 +64,28 @@ class RecurrentLayer(keras.layers.RNN):
 
     def __init__(
         self,
-        *cell_arguments,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
-        use_cudnn="auto",
-        activity_regularizer=None,
-        name=None,
-        dtype=None,
-        trainable=True,
-        **options,
-    ):
+        units: int,
+        *cell_arguments: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        use_cudnn: bool | str = "auto",
+        activity_regularizer: Identifier = None,
+        name: str | None = None,
+        dtype: str | dict[str, Any] | keras.DTypePolicy | None = None,
+        trainable: bool = True,
+        **options: Any,
+    ) -> None:
         layer_options = {
             key: options.pop(key)
             for key in ("input_shape", "autocast")
             if key in options
         }
         cell = self.cell_class(
-            *cell_arguments, dtype=dtype, trainable=trainable, **options
+            units, *cell_arguments, dtype=dtype, trainable=trainable, **options
         )
         super().__init__(
             cell,
@@ -95,6 +101,7 @@ class RecurrentLayer(keras.layers.RNN):
             trainable=trainable,
             **layer_options,
         )
+        self.supports_masking = True  # from Keras 3.16 on not by default
         self.input_spec = keras.layers.InputSpec(ndim=3)
         if use_cudnn not in ("auto", True, False):
             raise ValueError(

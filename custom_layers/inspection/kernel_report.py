@@ -5,7 +5,7 @@ import keras
 from custom_layers.engine.dispatch import KERAS, choose
 
 
-def kernel_report(model):
+def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     """Tell which kernel every recurrent layer of a model uses on each device.
 
     On a CPU that is one kernel in training and one at inference, in the graphs that

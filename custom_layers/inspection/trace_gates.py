@@ -1,9 +1,11 @@
 """What a recurrent layer does at every step: its gates, candidate and states."""
 
 import functools
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
@@ -11,7 +13,12 @@ from custom_layers.engine.prepared import NoPeephole, Prepared, Product
 from custom_layers.engine.recurrent_cell import RecurrentCell
 
 
-def trace_gates(layer, sequences, initial_state=None, mask=None):
+def trace_gates(
+    layer: keras.layers.Layer,
+    sequences: npt.ArrayLike,
+    initial_state: Sequence[npt.ArrayLike] | npt.ArrayLike | None = None,
+    mask: npt.ArrayLike | None = None,
+) -> dict[str, npt.NDArray[np.floating]]:
     """Return all gates, the candidate and the states of a layer, at every step.
 
     The values are those of inference: nothing is dropped. The layer itself is left as
@@ -68,16 +75,15 @@ def trace_gates(layer, sequences, initial_state=None, mask=None):
             f"got shape {tuple(np.shape(sequences))}"
         )
     batch, time, _ = np.shape(sequences)
-    if mask is not None:
-        mask = ops.convert_to_numpy(mask).astype(bool)
-        if mask.shape != (batch, time):
-            raise ValueError(
-                f"mask must have shape {(batch, time)}, got shape {mask.shape}"
-            )
+    is_read = None if mask is None else ops.convert_to_numpy(mask).astype(bool)
+    if is_read is not None and is_read.shape != (batch, time):
+        raise ValueError(
+            f"mask must have shape {(batch, time)}, got shape {is_read.shape}"
+        )
     if not layer.built:
         layer.build(tuple(np.shape(sequences)))
     states = _checked_states(layer, initial_state, batch)
-    trace = _Trace(layer, step, names)(sequences, states, sequences_mask=mask)
+    trace = _Trace(layer, step, names)(sequences, states, sequences_mask=is_read)
     return {
         name: _to_numpy(values) for name, values in trace.items() if name != "clock"
     }
