@@ -93,6 +93,7 @@ class GatedCell(RecurrentCell):
     """
 
     peephole_gates: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
 
     def __init__(
         self,
