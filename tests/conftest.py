@@ -1,6 +1,11 @@
 """Settings that must hold before Keras is imported."""
 
 import os
+import signal
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so do
+# the processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
