@@ -236,6 +236,9 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
     np.testing.assert_array_equal(digit.images[0].get_array(), images[index])
     np.testing.assert_allclose(classes.images[0].get_array(), answers[index], atol=1e-5)
     assert list(classes.get_xticks()) == list(range(10))
+    for axes in (digit, classes, *panels):  # from this row on, it is the likeliest
+        assert list(axes.get_lines()[-1].get_ydata()) == [latest[index] - 0.5] * 2
+    assert figures_in(*legend(classes)) == [labels[index]]
     traces = trace_gates(model.layers[-2], images[index : index + 1])
     traces = {name: values[0] for name, values in traces.items()}
     periods = (1, 2, 4, 8)
