@@ -36,9 +36,12 @@ def train(recipe, runs):
 
 def copy(picture, path):
     """Write a picture with 256 colours, which takes a third of the bytes."""
-    with Image.open(picture) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    try:
+        with Image.open(picture) as image:
+            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
+    except OSError as error:
+        sys.exit(f"error: cannot copy {picture}: {error.strerror or error}")
     if (size := path.stat().st_size) > LARGEST:
         path.unlink()
         sys.exit(f"error: {path} would have {size:,} bytes; at most {LARGEST:,} may be")
