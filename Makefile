@@ -83,6 +83,12 @@ test-backends: .venv/ready-dev  ## run the cell tests on BACKENDS: JAX, and torc
 docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
 	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
+.PHONY: pictures
+pictures: .venv/ready  ## make every picture of README and docs, from runs in build/pictures
+	$(VENV)/python docs/charts.py
+	$(VENV)/python docs/diagrams.py
+	$(VENV)/python docs/pictures.py
+
 bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)
 	@$(VENV)/python -m benchmarks.models

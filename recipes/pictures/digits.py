@@ -5,8 +5,8 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from custom_layers import trace_gates
-from recipes.pictures.figure import figure
-from recipes.pictures.gates import draw_panel, gate_panels
+from recipes.pictures.figure import KEPT, figure
+from recipes.pictures.gates import BELOW, draw_panel, gate_panels
 
 RIGHT, WRONG = "#333333", "#b23a00"
 
@@ -72,39 +72,47 @@ def draw_gates(path, model, images, labels, probabilities):
     """Draw the class probabilities and the gates after each row of a digit.
 
     The digit: among the first 200 test digits classified correctly, the one on which
-    the model settled latest.
+    the model changed its mind most: where the highest probability of another class,
+    after any row, times that of the label after the last row, is largest.
     """
+    images, labels = images[:200], labels[:200]
     layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
-    first = trace_gates(layer, images[:200])
+    first = trace_gates(layer, images)
     # (digits, rows, classes): the last layer, applied to h after each row.
     by_row = keras.ops.convert_to_numpy(model.layers[-1](first["h"]))
-    is_winner = by_row.argmax(axis=2) == labels[:200, None]
-    settled = np.argmax(np.cumprod(is_winner[:, ::-1], axis=1)[:, ::-1], axis=1)
-    right = probabilities[:200].argmax(axis=1) == labels[:200]
-    index = int(np.argmax(np.where(right, settled, -1)))
+    digits = np.arange(len(labels))
+    others = by_row.copy()
+    others[digits, :, labels] = 0
+    change = others.max(axis=(1, 2)) * by_row[digits, -1, labels]
+    right = probabilities[:200].argmax(axis=1) == labels
+    index = int(np.argmax(np.where(right, change, -1)))
+    label, by_row = labels[index], by_row[index]
+    wrong = np.flatnonzero(by_row.argmax(axis=1) != label)
+    settled = wrong[-1] + 1 if len(wrong) else 0
     traces = {name: values[index] for name, values in first.items()}
     panels = gate_panels(traces)
-    with figure(path, 9, 4.8) as drawn:
-        widths = [1.7, 1.15, *[1.35 if len(panels) == 1 else 0.9] * len(panels)]
+    with figure(path, 9, 4.9) as drawn:
+        widths = [1.7, 1.3, *[1.35 if len(panels) == 1 else 0.9] * len(panels)]
         digit, classes, *rest = drawn.subplots(
             1, len(widths), sharey=True, width_ratios=widths
         )
         digit.imshow(images[index], cmap="gray_r", vmin=0, vmax=1, aspect="auto")
         digit.set(
-            title=f"a {labels[index]}, read downwards",
+            title=f"It reads this {label} downwards",
             ylabel="row of the image, one step each",
             xlabel="pixel",
         )
-        shown = classes.imshow(
-            by_row[index], cmap="Blues", vmin=0, vmax=1, aspect="auto"
-        )
-        classes.set(title="class probabilities", xlabel="digit", xticks=range(10))
+        shown = classes.imshow(by_row, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        classes.set(title="… and thinks it is a …", xticks=range(10))
+        classes.tick_params(axis="x", length=0, labeltop=True, labelbottom=False)
+        classes.set_xlabel("class probabilities after each row")
         drawn.colorbar(shown, ax=classes, ticks=[0, 0.5, 1], aspect=40)
         for axes, (title, names) in zip(rest, panels.items(), strict=True):
             draw_panel(axes, layer, traces, names, upright=True)
             axes.set_title(title)
+        for axes in (digit, classes, *rest):
+            line = axes.axhline(settled - 0.5, color=KEPT, linestyle=":")
+        classes.legend([line], [f"from here on, {label} is likeliest"], **BELOW)
         drawn.suptitle(
-            "What the network thinks after each row (its last layer, applied to h), "
-            "and its gates",
-            fontsize=11,
+            "A network reads a digit row by row, and makes up its mind", fontsize=13
         )

@@ -11,6 +11,9 @@ GATES = {
     "z": ("z, update gate: kept", "#7570b3"),
     "r": ("r, reset gate: looked back at", "#1b9e77"),
 }
+#: Style of a legend, and its place below upright panels.
+LEGEND = {"frameon": False, "fontsize": 9, "loc": "upper center"}
+BELOW = {**LEGEND, "bbox_to_anchor": (0.5, -0.13)}
 
 
 def gate_panels(traces):
@@ -76,14 +79,13 @@ def draw_means(axes, traces, upright):
         points = (means, steps) if upright else (steps + 1, means)
         axes.plot(*points, color=colour, label=label)
     axes.grid(alpha=0.3)
-    style = {"frameon": False, "fontsize": 8, "loc": "upper center"}
     if upright:
         axes.set(xlim=(0, 1), xlabel="mean |h|" if "h" in traces else "0 shut … 1 open")
-        axes.legend(bbox_to_anchor=(0.5, -0.13), **style)
+        axes.legend(**BELOW)
     else:
         low, high = axes.get_ylim()
         axes.set(
             ylim=(low, high + 0.3 * (high - low)),  # room for the legend
             ylabel="mean |h|" if "h" in traces else "mean opening",
         )
-        axes.legend(ncols=len(traces), **style)
+        axes.legend(ncols=len(traces), **LEGEND)

@@ -224,11 +224,14 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
     answers = [answers_by_row(model, image) for image in images]
     probabilities = np.array([rows[-1] for rows in answers])
     labels = probabilities.argmax(axis=1)
-    latest = [settled(rows, label) for rows, label in zip(answers, labels, strict=True)]
-    labels[np.argmax(latest)] += 1  # a wrong answer is not shown
+    change = [
+        max(np.delete(rows, label, axis=1).flat) * rows[-1][label]
+        for rows, label in zip(answers, labels, strict=True)
+    ]
+    labels[np.argmax(change)] += 1  # a wrong answer is not shown
     labels %= 10
-    latest[np.argmax(latest)] = -1
-    index = int(np.argmax(latest))
+    change[np.argmax(change)] = -1
+    index = int(np.argmax(change))
 
     digits.draw_gates(tmp_path / "gates.png", model, images, labels, probabilities)
     digit, classes, *panels, _ = figures[0].axes  # the last is a scale of colours
@@ -236,6 +239,10 @@ def test_gates_of_a_digit(cell, tmp_path, figures, rng):
     np.testing.assert_array_equal(digit.images[0].get_array(), images[index])
     np.testing.assert_allclose(classes.images[0].get_array(), answers[index], atol=1e-5)
     assert list(classes.get_xticks()) == list(range(10))
+    row = settled(answers[index], labels[index])
+    for axes in (digit, classes, *panels):
+        assert list(axes.get_lines()[-1].get_ydata()) == [row - 0.5] * 2
+    assert figures_in(*legend(classes)) == [labels[index]]
     traces = trace_gates(model.layers[-2], images[index : index + 1])
     traces = {name: values[0] for name, values in traces.items()}
     periods = (1, 2, 4, 8)
