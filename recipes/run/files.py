@@ -25,11 +25,16 @@ def read(path, parse):
 
     Raises:
         FileNotFoundError: There is no such file.
-        Unreadable: It cannot be read: permission, an I/O error, too little memory.
+        Unreadable: It cannot be read: permission, an I/O error, too little memory; or
+            it is a pipe or a device, which could wait or go on for ever.
         Damaged: ``parse`` raised an error; a UserError goes through.
     """
     try:
-        content = pathlib.Path(path).read_bytes()
+        path = pathlib.Path(path)
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise Unreadable(f"cannot read {path}: it is no regular file")
+        content = path.read_bytes()
         return _parse(path, content, parse)
     except MemoryError as error:
         raise Unreadable(f"cannot read {path}: too little memory") from error

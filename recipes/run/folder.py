@@ -237,10 +237,6 @@ class Run:
                 events.rmdir()
         return renamed
 
-    def resume_command(self):
-        """Return the command that resumes this run."""
-        return self.folder.resume_command
-
 
 def lock(path):
     """Lock a file for as long as it stays open, at most while this process lives.

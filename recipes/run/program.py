@@ -93,7 +93,7 @@ class Program:
             reason = error.strerror or error
             raise UserError(
                 f"cannot write in {run.folder}: {reason}; when that is solved: "
-                f"{run.resume_command()}"
+                f"{run.folder.resume_command}"
             ) from error
         finally:
             if run.lock is not None:
@@ -168,7 +168,7 @@ def print_interrupted(run):
         print(f"\nInterrupted. The best model so far: {run.folder.model}")
     else:
         print("\nInterrupted before the first validation.")
-    print(f"To resume: {run.resume_command()}")
+    print(f"To resume: {run.folder.resume_command}")
 
 
 def end_diverged(run, error):

@@ -40,6 +40,15 @@ def test_a_file_is_read(tmp_path):
             read(missing, json.loads)
 
 
+def test_pipes_and_devices_are_not_read(tmp_path):
+    """A pipe without a writer would wait for ever, /dev/zero take all memory."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "zero"):
+        with pytest.raises(Unreadable, match="it is no regular file"):
+            read(path, json.loads)
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -179,6 +179,18 @@ def test_a_run_without_permission(tmp_path, capsys):
     assert (found["/mnist/bad"], len(found)) == (["mnist", "unreadable"], 2)
 
 
+def test_a_pipe_in_place_of_a_file(tmp_path, capsys):
+    add(tmp_path, "mnist/good", GOOD)
+    for name in ("metrics.json", "config.json"):
+        run = tmp_path / "mnist" / f"pipe-{name}"
+        run.mkdir()
+        os.mkfifo(run / name)
+    found = rows(tmp_path, capsys)
+    assert len(found) == 3
+    for name in ("metrics.json", "config.json"):
+        assert found[f"/mnist/pipe-{name}"] == ["mnist", "unreadable"]
+
+
 def test_names_of_old_folders_are_printed_with_escapes(tmp_path, capsys):
     for name in ("a\nb", "\x1b[2Jx", "a\udcffb", "\u202eabc"):
         add(tmp_path, f"mnist/{name}", GOOD)
