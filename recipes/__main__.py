@@ -32,7 +32,7 @@ PROGRAMS = {
     "demo": "play in the browser: draw a digit, type a review",
 }
 # Keras would import them, which takes more than a second.
-SLOW = ("sklearn", "matplotlib.pyplot")
+SLOW = ("sklearn", "matplotlib.pyplot", "pandas")
 
 
 @contextlib.contextmanager

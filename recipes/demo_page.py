@@ -9,6 +9,13 @@ from recipes.run.command_line import UserError
 TITLE = "Gated recurrent networks: a playground"
 FONTS = ("system-ui", "sans-serif")
 MONOSPACE = ("ui-monospace", "monospace")
+#: Gradio's sketchpad begins without a tool: wait for its brush and take it.
+TAKE_BRUSH = """() => {
+  const wait = setInterval(() => {
+    const brush = document.querySelector('button[aria-label="Brush"]');
+    if (brush) { brush.click(); clearInterval(wait); }
+  }, 100);
+}"""
 NO_RUN = "No run is finished yet. The button trains one on the built-in sample."
 
 
@@ -41,6 +48,7 @@ def make_page(runs):
             _digit_tab(page, runs)
         with gr.Tab("Review"):
             _review_tab(page, runs)
+        page.load(js=TAKE_BRUSH)
     return page
 
 
@@ -126,9 +134,7 @@ def _digit_tab(page, runs):
                 canvas_size=(280, 280),
                 height=380,
                 layers=False,
-                brush=gr.Brush(
-                    default_size=20, colors=["#000000"], color_mode="fixed"
-                ),
+                brush=gr.Brush(default_size=20, colors=["#000000"], color_mode="fixed"),
             )
             row = gr.Slider(
                 1, demo.ROWS, value=demo.ROWS, step=1, label="Rows that are read"
@@ -142,7 +148,7 @@ def _digit_tab(page, runs):
                         num_top_classes=4,
                         visible=number == 1,
                     ),
-                    gr.Image(label="Its gates", visible=number == 1, buttons=[]),
+                    gr.Image(show_label=False, visible=number == 1, buttons=[]),
                 ]
     gr.on(
         [sketch.change, row.release, row.change, first.change, second.change],
@@ -177,7 +183,7 @@ def _review_tab(page, runs):
             with gr.Column():
                 outputs += [
                     gr.HTML(visible=number == 1),
-                    gr.Image(label="Its gates", visible=number == 1, buttons=[]),
+                    gr.Image(show_label=False, visible=number == 1, buttons=[]),
                 ]
     gr.on(
         [read.click, text.submit, first.change, second.change],
