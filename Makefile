@@ -51,6 +51,11 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
 	@touch $@
 
+.venv/ready-demo: requirements-demo.txt .venv/ready
+	@echo "Installing the packages of requirements-demo.txt into .venv …"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.txt
+	@touch $@
+
 train-mnist: .venv/ready  ## train on MNIST, read row by row
 	@$(VENV)/python -m recipes mnist $(call flags,$(TRAIN))
 
@@ -68,6 +73,10 @@ predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
 
 predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… or standard input, is a good review
 	@$(VENV)/python -m recipes predict imdb $(call flags,TEXT FILE RUN)
+
+.PHONY: demo
+demo: .venv/ready-demo  ## play in the browser, at 127.0.0.1 only; PORT=… chooses the port
+	@$(VENV)/python -m recipes demo $(call flags,PORT)
 
 test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 	$(VENV)/python -m pytest -n $(WORKERS) --dist loadgroup

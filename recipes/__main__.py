@@ -29,9 +29,10 @@ PROGRAMS = {
     "predict": "say which digit an image shows, or whether a review is good",
     "resume": "resume an interrupted run",
     "runs": "list all runs",
+    "demo": "play in the browser: draw a digit, type a review",
 }
 # Keras would import them, which takes more than a second.
-SLOW = ("sklearn", "matplotlib.pyplot")
+SLOW = ("sklearn", "matplotlib.pyplot", "pandas")
 
 
 @contextlib.contextmanager
