@@ -2,7 +2,8 @@
 VENV := .venv/bin
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
-BACKENDS ?= jax torch
+export BACKENDS ?= jax torch
+INSTALLED := import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
@@ -82,8 +83,8 @@ test: .venv/ready-dev  ## run all tests, on the TensorFlow backend
 	$(VENV)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-backends: .venv/ready-dev  ## run the cell tests on BACKENDS: JAX, and torch where it is installed
-	@for backend in $(BACKENDS); do \
-		if $(VENV)/python -c "import $$backend" 2>/dev/null; then \
+	@for backend in $$BACKENDS; do \
+		if $(VENV)/python -c "$(INSTALLED)" "$$backend"; then \
 			echo "The cell tests on $$backend:"; KERAS_BACKEND=$$backend $(VENV)/python -m pytest \
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
