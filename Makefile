@@ -54,7 +54,7 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 
 .venv/ready-demo: requirements-demo.txt .venv/ready
 	@echo "Installing the packages of requirements-demo.txt into .venv …"
-	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-demo.txt
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-demo.txt
 	@touch $@
 
 train-mnist: .venv/ready  ## train on MNIST, read row by row
@@ -94,10 +94,11 @@ docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
 	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 .PHONY: pictures
-pictures: .venv/ready  ## make every picture of README and docs, from runs in build/pictures
+pictures: .venv/ready-demo  ## make every picture of README and docs, from runs in build/pictures
 	$(VENV)/python docs/charts.py
 	$(VENV)/python docs/diagrams.py
 	$(VENV)/python docs/pictures.py
+	$(VENV)/python docs/screenshots.py build/pictures
 
 bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)

@@ -68,7 +68,7 @@ PRESETS = {
 }
 
 #: What differs on the built-in sample, which is small: defaults that learn it.
-SAMPLE = {"modern": {"epochs": 8, "words": 75}, "classic": {"epochs": 20}}
+SAMPLE = {"modern": {"epochs": 6, "words": 75}, "classic": {"epochs": 20}}
 
 
 def make_tokenizer(texts, vocabulary, length):
