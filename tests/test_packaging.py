@@ -181,7 +181,9 @@ def test_workflows_call_targets_of_make_and_files_that_exist():
                     word for word in words.split() if re.match(r"[a-z-]+$", word)
                 }
                 for variable in re.findall(r"\b([A-Z]+)=", words):
-                    assert re.search(rf"^{variable} \?=", makefile, re.MULTILINE)
+                    assert re.search(
+                        rf"^(export )?{variable} \?=", makefile, re.MULTILINE
+                    )
             for path in re.findall(r"\btests/[\w./]+", command):
                 assert (ROOT / path).exists(), command
         for job in yaml.safe_load(workflow.read_text())["jobs"].values():
