@@ -90,7 +90,7 @@ def _choices(page, runs, recipe):
 
     shown = [first, second, train, message]
     page.load(update, None, shown, api_name=False)
-    train.click(train_one, None, shown, api_name=False)
+    train.click(train_one, None, shown, show_progress_on=first, api_name=False)
     return first, second, message
 
 
@@ -126,7 +126,7 @@ def _digit_tab(page, runs):
         return _beside(show, 2, *given)
 
     with gr.Row():
-        with gr.Column(scale=2):
+        with gr.Column(min_width=240):
             sketch = gr.Sketchpad(
                 label="Draw a digit",
                 type="numpy",
@@ -141,7 +141,7 @@ def _digit_tab(page, runs):
             )
         outputs = []
         for number in (1, 2):
-            with gr.Column(scale=2):
+            with gr.Column(min_width=240):
                 outputs += [
                     gr.Label(
                         label="What the network thinks after these rows",
