@@ -77,10 +77,10 @@ def time_steps(recipe, rounds=4):
         def augment(images, seed):
             return mnist.distort(images, seed, config.distortion)
     else:
-        data = (
-            rng.integers(2, config.vocabulary, (5000, config.words), "int32"),
-            rng.integers(0, 2, (5000, 1)),
-        )
+        words = rng.integers(2, config.vocabulary, (5000, config.words), "int32")
+        evidence = rng.random((*words.shape, 3, 2), "float32")
+        inputs = {"words": words, "evidence": evidence}
+        data = inputs, rng.integers(0, 2, (5000, 1))
     batches = make_batches(data, config, augment)
     x, y = next(iter(batches))
     optimizer, variables = model.optimizer, model.trainable_variables

@@ -16,6 +16,7 @@ from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMC
 from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.inspection.kernel_report import kernel_report
 from custom_layers.inspection.trace_gates import trace_gates
+from custom_layers.ngram_weights import NgramWeights
 from custom_layers.text import standardize_text
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ __all__ = [
     "DepthGatedLSTMCell",
     "GatedCell",
     "LAYERS",
+    "NgramWeights",
     "PeepholeLSTM",
     "PeepholeLSTMCell",
     "WeightDropLSTM",

@@ -20,9 +20,23 @@ from custom_layers import trace_gates
 from recipes.data.digit_image import read_digit
 from recipes.pictures.figure import figure
 from recipes.pictures.gates import draw_panel, gate_panels
-from recipes.pictures.words import BAD, GOOD, colour_words, without_tags
+from recipes.pictures.words import (
+    BAD,
+    GOOD,
+    colour_words,
+    draw_evidence,
+    without_tags,
+)
 from recipes.predict import answer, load_model
-from recipes.reading import Reading, decode, split_words, trace_words, visible
+from recipes.reading import (
+    Reading,
+    decode,
+    read_words,
+    split_words,
+    trace_words,
+    visible,
+    word_numbers,
+)
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.folder import find_runs
 from recipes.run.keras_settings import check_backend
@@ -184,10 +198,13 @@ def read_review(model, path, text):
     if not words:
         raise UserError("There is no word to read yet: type a review.")
     tokenizer = tokenizer_of(model)
-    words = words[-tokenizer.output_shape[1] :]
+    words = words[-word_numbers(tokenizer.output).shape[1] :]
     answer(model, path, tf.constant([" ".join(words)]))
-    begun = [" ".join(words[:count]) for count in range(len(words) + 1)]
-    said = model.predict(tf.constant(begun), batch_size=64, verbose=0)[:, 0]
+
+    def read(begun):
+        return model.predict(begun, batch_size=64, verbose=0)
+
+    said, evidence = read_words(read, tokenizer, words)
     label = "good" if said[-1] > 0.5 else "bad"
     network = next(
         layer
@@ -195,7 +212,7 @@ def read_review(model, path, text):
         if isinstance(layer, keras.Model) and layer is not tokenizer
     )
     layer, traces = trace_words(network, tokenizer, words)
-    return Reading(0, label, words, said), layer, traces
+    return Reading(0, label, words, said, evidence), layer, traces
 
 
 def words_as_html(reading):
@@ -224,13 +241,18 @@ def draw_review(path, reading, layer, traces):
     """Draw the probability after each word of a `Reading`, and the gates."""
     panels = gate_panels(traces)
     count = len(reading.words)
-    with figure(path, 6.5, 1.8 + 1.9 * len(panels)) as drawn:
-        said, *rest = drawn.subplots(1 + len(panels), 1, sharex=True)
+    has_evidence = reading.evidence is not None
+    rows = 1 + has_evidence + len(panels)
+    with figure(path, 6.5, 1.9 * rows) as drawn:
+        said, *rest = drawn.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
         said.axhline(0.5, color="#555555", linestyle=":")
         said.plot(np.arange(count + 1), reading.probabilities, color="#1f77b4")
         said.set(ylim=(0, 1), ylabel="probability\nof good")
         said.grid(alpha=0.3)
-        for axes, (title, names) in zip(rest, panels.items(), strict=True):
+        if has_evidence:
+            draw_evidence(rest[0], reading.evidence)
+        panels_axes = rest[has_evidence:]
+        for axes, (title, names) in zip(panels_axes, panels.items(), strict=True):
             draw_panel(axes, layer, traces, names, upright=False)
             axes.set_title(title, fontsize=10, loc="left")
         (rest or [said])[-1].set(xlabel="words read", xlim=(0, count + 0.5))

@@ -17,16 +17,19 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from custom_layers import standardize_text
+from custom_layers import NgramWeights, standardize_text
 from recipes.data.datasets import load_imdb
+from recipes.data.films import group_by_film, hold_out
 from recipes.pictures.draw import draw_imdb
 from recipes.run.command_line import UserError, exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
-from recipes.training.batches import count_steps, split_validation
+from recipes.training.batches import count_steps
+from recipes.training.evidence import fit_evidence
 from recipes.training.fit import fit, predict
 
 SEGMENT = 25  # words that the modern preset's network reads in one go
+COUNTED_WORDS = 60_000  # the most frequent ones, of which there is evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +57,9 @@ class ImdbConfig(Config):
 
 
 PRESETS = {
-    "modern": ImdbConfig("modern", units=64, epochs=3, batch=64),
+    "modern": ImdbConfig(
+        "modern", units=32, epochs=3, batch=64, vocabulary=3000, embedding=64
+    ),
     "classic": ImdbConfig(
         "classic",
         units=100,
@@ -102,6 +107,22 @@ def make_tokenizer(texts, vocabulary, length):
     )
 
 
+def add_evidence(tokenizer, weights):
+    """Return a tokenizer that gives each word's evidence, too.
+
+    Args:
+        tokenizer: What `make_tokenizer` returned.
+        weights: The `custom_layers.NgramWeights` that `fit_evidence` has set.
+
+    Returns:
+        The model from texts ``()`` to a dict of ``words`` ``(length,)`` and
+        ``evidence`` ``(length, 3, 2)``: of the word, pair and triple that end there.
+    """
+    words = tokenizer.output
+    outputs = {"words": words, "evidence": weights(words)}
+    return keras.Model(tokenizer.input, outputs, name="tokenizer")
+
+
 def make_classic(config):
     """Return the article's network: word numbers in, probability of good out."""
     numbers = keras.Input((config.words,), dtype="int32", name="words")
@@ -123,20 +144,28 @@ def make_classic(config):
 
 
 def make_modern(config, steps):
-    """Return today's network: word numbers ``(words,)`` in, probability of good out.
+    """Return today's network: what `add_evidence` gives in, probability of good out.
 
     The review is cut into segments of 25 words, which the recurrent layer reads side by
     side, as a larger batch; maximum and mean of its outputs over all words decide, with
-    the mean word vector.
+    the mean word vector. Half of the evidence joins each word's vector. Its sum joins
+    what decides; that of the ratios is divided by the root of the number of words.
     """
-    numbers = keras.Input((config.words,), dtype="int32", name="words")
+    inputs = {
+        "words": keras.Input((config.words,), dtype="int32", name="words"),
+        "evidence": keras.Input((config.words, 3, 2), name="evidence"),
+    }
+    numbers = inputs["words"]
+    numbers = ops.where(numbers < config.vocabulary, numbers, 1)
     is_word = ops.expand_dims(ops.cast(ops.not_equal(numbers, 0), "float32"), -1)
     count = ops.sum(is_word, axis=1)
     vectors = keras.layers.Embedding(config.vocabulary, config.embedding)(numbers)
     vectors = keras.layers.Dropout(0.5, noise_shape=(None, config.words, 1))(vectors)
     vectors = keras.layers.SpatialDropout1D(0.3)(vectors) * is_word
     recurrent = config.make_recurrent(return_sequences=True)
-    segments = ops.reshape(vectors, (-1, SEGMENT, config.embedding))
+    evidence = ops.reshape(inputs["evidence"] / 2, (-1, config.words, 6))
+    read = ops.concatenate([vectors, evidence], axis=-1)
+    segments = ops.reshape(read, (-1, SEGMENT, config.embedding + 6))
     outputs = keras.layers.Bidirectional(recurrent)(segments)
     outputs = ops.reshape(outputs, (-1, config.words, 2 * config.units))
     features = [
@@ -144,9 +173,12 @@ def make_modern(config, steps):
         ops.sum(outputs * is_word, axis=1) / count,
         ops.sum(vectors, axis=1) / count,
     ]
-    features = keras.layers.Dropout(0.4)(ops.concatenate(features, axis=-1))
+    features = keras.layers.Dropout(0.5)(ops.concatenate(features, axis=-1))
+    total = ops.sum(inputs["evidence"], axis=1)
+    totals = [total[..., 0] / ops.sqrt(count), total[..., 1]]
+    features = ops.concatenate([features, *totals], axis=-1)
     probability = keras.layers.Dense(1, "sigmoid")(features)
-    model = keras.Model(numbers, probability, name="modern")
+    model = keras.Model(inputs, probability, name="modern")
     warmup = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.1 * config.learning_rate,
@@ -161,33 +193,48 @@ def make_modern(config, steps):
     return model
 
 
+def tokenize(tokenizer, texts):
+    """Return what a tokenizer makes of texts ``(n,)``."""
+    batches = [
+        tokenizer(tf.constant(texts[first : first + 500]))
+        for first in range(0, len(texts), 500)
+    ]
+    return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
+
+
 def train(run, dataset):
     """Train, test and draw; return the model and its figures."""
     config = run.config
-    texts, validation_texts = split_validation(
-        dataset.train, len(dataset.train[1]) // 10
-    )
-    tokenizer = make_tokenizer(texts[0], config.vocabulary, config.words)
-
-    def numbers(split):
-        texts, labels = split
-        words = tokenizer.predict(tf.constant(texts), batch_size=500, verbose=0)
-        return words, labels[:, None]
-
-    data, validation = numbers(texts), numbers(validation_texts)
-    _, steps = count_steps(config, len(data[1]))
+    texts, labels = dataset.train
+    if config.preset == "classic":
+        groups = np.arange(len(texts))  # as if each review had a film to itself
+        counted_words = config.vocabulary
+    else:
+        groups = group_by_film(texts)
+        counted_words = max(config.vocabulary, COUNTED_WORDS)
+    held_out = hold_out(groups, len(texts) // 10)
+    targets = labels[:, None]
+    tokenizer = make_tokenizer(texts[~held_out], counted_words, config.words)
+    inputs = tokenize(tokenizer, texts[~held_out])
     if config.preset == "classic":
         model = make_classic(config)
     else:
+        weights = NgramWeights(counted_words)
+        evidence = fit_evidence(weights, inputs, labels[~held_out], groups[~held_out])
+        inputs = {"words": inputs, "evidence": evidence}
+        tokenizer = add_evidence(tokenizer, weights)
+        _, steps = count_steps(config, len(evidence))
         model = make_modern(config, steps)
+    data = inputs, targets[~held_out]
+    validation = tokenize(tokenizer, texts[held_out]), targets[held_out]
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
     begin(run, dataset, data, validation, model)
     figures = fit(run, model, data, validation, saved=reader)
 
-    words, labels = numbers(dataset.test)
-    probabilities = predict(model, words)
-    figures["test_accuracy"] = float(np.mean((probabilities > 0.5) == labels))
+    probabilities = predict(model, tokenize(tokenizer, dataset.test[0]))
+    correct = (probabilities > 0.5) == dataset.test[1][:, None]
+    figures["test_accuracy"] = float(np.mean(correct))
     draw_imdb(run.folder, model, tokenizer, dataset.test, probabilities)
     return model, figures
 

@@ -24,12 +24,15 @@ class Reading:
         label: ``"good"`` or ``"bad"``.
         words: Its n words.
         probabilities: Those of a good review, ``(n + 1,)``: after no word, one, two, …
+        evidence: The log-count ratios of the word, the pair and the triple that end at
+            each word, ``(n, 3)``; None if the network is not given them.
     """
 
     index: int
     label: str
     words: list
     probabilities: np.ndarray
+    evidence: np.ndarray | None = None
 
 
 def decode(review):
@@ -64,6 +67,30 @@ def split_words(text):
     return pieces
 
 
+def word_numbers(tokenized):
+    """Return the word numbers in what a tokenizer returns: an array, or a dict."""
+    return tokenized["words"] if isinstance(tokenized, dict) else tokenized
+
+
+def read_words(read, tokenizer, words):
+    """Return what a network says after each of a review's words, and their evidence.
+
+    Args:
+        read: Called with a tensor of texts; returns the probabilities ``(n, 1)``.
+        tokenizer: The model from texts to what the network reads.
+        words: The n words.
+
+    Returns:
+        The last two attributes of a `Reading`.
+    """
+    begun = [" ".join(words[:count]) for count in range(len(words) + 1)]
+    said = np.asarray(read(tf.constant(begun)))[:, 0]
+    tokenized = tokenizer(tf.constant(begun[-1:]))
+    if not isinstance(tokenized, dict):
+        return said, None
+    return said, np.asarray(tokenized["evidence"])[0, : len(words), :, 0]
+
+
 def read_word_by_word(model, tokenizer, texts, labels, probabilities):
     """Choose a review and predict after each of its words: return the `Reading`.
 
@@ -74,7 +101,11 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
     Raises:
         ValueError: No review holds a word.
     """
-    most = min(LONGEST, tokenizer.output_shape[1])
+    most = min(LONGEST, word_numbers(tokenizer.output).shape[1])
+
+    def read(begun):
+        return model(tokenizer(begun), training=False)
+
     found = []
     for index in np.flatnonzero((probabilities > 0.5) == labels):
         words = split_words(decode(texts[index]))
@@ -89,10 +120,9 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
         raise ValueError("no test review holds a word")
     readings = []
     for index, words in found:
-        begun = [" ".join(words[:count]) for count in range(len(words) + 1)]
-        said = np.asarray(model(tokenizer(tf.constant(begun)), training=False))[:, 0]
         label = "good" if labels[index] else "bad"
-        readings.append(Reading(int(index), label, words, said))
+        said = read_words(read, tokenizer, words)
+        readings.append(Reading(int(index), label, words, *said))
     return max(readings, key=lambda reading: np.ptp(reading.probabilities))
 
 
@@ -101,13 +131,14 @@ def trace_words(model, tokenizer, words):
 
     Of a bidirectional layer it is the one that reads forwards.
     """
-    numbers = np.asarray(tokenizer(tf.constant([" ".join(words)])))
+    tokenized = tokenizer(tf.constant([" ".join(words)]))
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
     layer = getattr(wrapper, "forward_layer", wrapper)
     inputs, *_ = keras.tree.flatten(wrapper.input)  # the second, if any, is the mask
-    sequences = keras.Model(model.input, inputs)(numbers)
+    sequences = keras.Model(model.input, inputs)(tokenized)
     traces = trace_gates(layer, sequences)
+    numbers = np.asarray(word_numbers(tokenized))
     count = int(np.sum(numbers != 0))  # the words come first, the padding after them
     return layer, {
         name: values.reshape(-1, values.shape[-1])[:count]

@@ -49,8 +49,26 @@ def place_words(words):
     return places
 
 
+def draw_evidence(axes, evidence):
+    """Draw how much each word, with its pair and its triple, speaks for a good review.
+
+    Args:
+        axes: Where.
+        evidence: See `Reading`.
+    """
+    total = evidence.sum(axis=1)
+    colours = [[part / 255 for part in (GOOD if it > 0 else BAD)] for it in total]
+    axes.bar(np.arange(1, len(total) + 1), total, color=colours)
+    axes.axhline(0, color=KEPT, linewidth=1)
+    axes.set(ylabel="sum of r")
+    axes.set_title(
+        "evidence: log-count ratios r of word, pair and triple", fontsize=10, loc="left"
+    )
+    axes.grid(alpha=0.3)
+
+
 def draw_words(path, reading, layer, traces):
-    """Draw the coloured words of a `Reading`, its probability, and the gates.
+    """Draw the coloured words of a `Reading`, its probability, evidence, and gates.
 
     Args:
         path: The file.
@@ -62,7 +80,8 @@ def draw_words(path, reading, layer, traces):
     places = place_words(words)
     lines = places[-1][0] + 1
     panels = gate_panels(traces)
-    heights = [0.21 * lines + 0.1, 1.9, *[1.6] * len(panels)]
+    has_evidence = reading.evidence is not None
+    heights = [0.21 * lines + 0.1, 1.9, *[1.6] * (has_evidence + len(panels))]
     with figure(path, 9, sum(heights) + 1.5) as drawn:
         text, said, *rest = drawn.subplots(len(heights), 1, height_ratios=heights)
         text.set(xlim=(0, COLUMNS), ylim=(lines, 0))
@@ -80,7 +99,10 @@ def draw_words(path, reading, layer, traces):
         said.plot(np.arange(len(words) + 1), reading.probabilities, color=TRAIN)
         said.set(ylim=(0, 1), ylabel="probability\nof good")
         said.grid(alpha=0.3)
-        for axes, (title, names) in zip(rest, panels.items(), strict=True):
+        if has_evidence:
+            draw_evidence(rest[0], reading.evidence)
+        panels_axes = rest[has_evidence:]
+        for axes, (title, names) in zip(panels_axes, panels.items(), strict=True):
             draw_panel(axes, layer, traces, names, upright=False)
             axes.set_title(title, fontsize=10, loc="left")
         for axes in (said, *rest):

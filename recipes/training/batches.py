@@ -34,13 +34,13 @@ def make_batches(data, config, augment=None, start_step=0):
     The stream is a function of the seed and the position alone.
 
     Args:
-        data: Inputs and labels, two arrays.
+        data: Inputs, an array or a dict of arrays, and labels, an array.
         config: Gives ``batch`` and ``seed``.
         augment: Called with a batch of inputs and a seed of two integers; returns the
             inputs to use.
         start_step: The step whose batch comes first.
     """
-    inputs, labels = (tf.constant(array) for array in data)
+    inputs, labels = tf.nest.map_structure(tf.constant, data)
 
     # Converting would write files, also on a full disk.
     @tf.autograph.experimental.do_not_convert
@@ -53,7 +53,7 @@ def make_batches(data, config, augment=None, start_step=0):
 
     @tf.autograph.experimental.do_not_convert
     def take(step, indices):
-        batch = tf.gather(inputs, indices)
+        batch = tf.nest.map_structure(lambda each: tf.gather(each, indices), inputs)
         if augment is not None:
             batch = augment(batch, [config.seed, step])
         return batch, tf.gather(labels, indices)

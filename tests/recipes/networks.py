@@ -3,7 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from custom_layers import NgramWeights
 from recipes import imdb, mnist
+from recipes.reading import word_numbers
 
 
 def make_mnist(cell, rng):
@@ -39,13 +41,21 @@ def make_imdb(preset, cell, rng, words=50):
         ]
     )
     known = " ".join(f"w{number}" for number in range(40)).encode()
-    return model, imdb.make_tokenizer([known], config.vocabulary, words)
+    tokenizer = imdb.make_tokenizer([known], config.vocabulary, words)
+    if preset == "modern":
+        weights, known = NgramWeights(config.vocabulary), np.arange(45)
+        weights.set_table(known, rng.normal(size=(45, 2)))  # of words alone
+        tokenizer = imdb.add_evidence(tokenizer, weights)
+    return model, tokenizer
 
 
 def answers_by_word(model, tokenizer, text):
     """Return what the network says of no word, the first, the first two, …"""
-    (numbers,) = np.asarray(tokenizer(tf.constant([text])))
-    count = np.sum(numbers != 0)
-    begun = numbers * np.tri(count + 1, len(numbers), -1, dtype="int32")
+    tokenized = tokenizer(tf.constant([text]))
+    (numbers,) = np.asarray(word_numbers(tokenized))
+    begun = numbers * np.tri(np.sum(numbers != 0) + 1, len(numbers), -1, dtype="int32")
     begun[0, 0] = 1  # no word is an unknown one
+    if isinstance(tokenized, dict):
+        (weigh,) = [it for it in tokenizer.layers if isinstance(it, NgramWeights)]
+        begun = {"words": begun, "evidence": np.asarray(weigh(begun))}
     return np.asarray(model(begun, training=False))[:, 0]

@@ -31,21 +31,23 @@ def test_every_cell_learns_in_every_network(cell, rng):
     images, digits = rng.random((4, 28, 28)), rng.integers(0, 10, 4)
     words, verdicts = rng.integers(1, 30, (4, 25)), rng.integers(0, 2, (4, 1))
     small = {"words": 25, "vocabulary": 30, "embedding": 4}
-    for program, changes, *data in (
-        (mnist, {}, images, digits),
-        (imdb, small, words, verdicts),
+    with_evidence = {"words": words, "evidence": rng.normal(size=(4, 25, 3, 2))}
+    for program, changes, labels, classic_inputs, modern_inputs in (
+        (mnist, {}, digits, images, images),
+        (imdb, small, verdicts, words, with_evidence),
     ):
         for preset, config in program.PRESETS.items():
             config = dataclasses.replace(config, cell=cell, units=8, **changes)
             config.check()
             if preset == "classic":
-                model = program.make_classic(config)
+                model, inputs = program.make_classic(config), classic_inputs
             else:
-                model = program.make_modern(config, 2)
+                model, inputs = program.make_modern(config, 2), modern_inputs
             model.run_eagerly = True
             before = [weight.numpy() for weight in model.trainable_weights]
             model.optimizer.iterations.assign(1)  # the learning rate may start from 0
-            assert np.isfinite(model.train_on_batch(*data, return_dict=True)["loss"])
+            loss = model.train_on_batch(inputs, labels, return_dict=True)["loss"]
+            assert np.isfinite(loss)
             for weight, old in zip(model.trainable_weights, before, strict=True):
                 assert np.any(weight.numpy() != old), (preset, weight.path)
 

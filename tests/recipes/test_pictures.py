@@ -1,5 +1,6 @@
 """What the pictures show, read before they are saved; and that none costs a run."""
 
+import dataclasses
 import html.parser
 import re
 
@@ -279,6 +280,22 @@ def test_gates_of_a_review(cell, review, tmp_path, figures, rng):
     assert_panels(panels, cell, traces, ticks, upright=False)
     if cell == "clockwork":
         assert tuple(panels[0].images[0].get_extent()) == (0.5, 30.5, 3.5, -0.5)
+
+
+def test_evidence_of_a_review(review, tmp_path, figures, rng):
+    evidence = rng.normal(size=(30, 3))
+    with_evidence = dataclasses.replace(review, evidence=evidence)
+    traces = {"h": rng.random((30, 8))}
+    words.draw_words(tmp_path / "gates.png", with_evidence, None, traces)
+    _, said, drawn, panel = figures[0].axes
+    bars, total = drawn.patches, evidence.sum(axis=1)
+    assert len(bars) == 30 and panel.get_lines()
+    for number, (bar, value) in enumerate(zip(bars, total, strict=True), 1):
+        assert bar.get_x() + bar.get_width() / 2 == pytest.approx(number)
+        assert bar.get_height() == pytest.approx(value)
+        colour = to_rgb("#2166ac" if value > 0 else "#d95f02")
+        assert bar.get_facecolor()[:3] == pytest.approx(colour)
+    assert drawn.get_xlim() == said.get_xlim()
 
 
 def test_words_of_a_review(review, tmp_path, figures, rng):
