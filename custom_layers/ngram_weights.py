@@ -29,10 +29,10 @@ class NgramWeights(keras.layers.Layer):
         vocabulary: The number of words. They have the numbers 1 to ``vocabulary - 1``,
             and 0 is padding, as from ``keras.layers.TextVectorization``.
         longest: The number of words of the longest n-gram.
+        kinds: The number of weights that each n-gram has.
 
     Shapes:
-        Word numbers ``(batch, words)``; weights ``(batch, words, longest, kinds)``,
-        where ``kinds`` is the number of weights that each n-gram has.
+        Word numbers ``(batch, words)``; weights ``(batch, words, longest, kinds)``.
 
     Raises:
         ValueError: ``vocabulary ** longest`` is 2^63 or more, or an argument is not
@@ -55,9 +55,12 @@ class NgramWeights(keras.layers.Layer):
          [ 0.   0. ]]
     """
 
-    def __init__(self, vocabulary: int, longest: int = 3, **kwargs: Any):
+    def __init__(
+        self, vocabulary: int, longest: int = 3, kinds: int = 1, **kwargs: Any
+    ):
         super().__init__(**kwargs)
-        for name, value in ("vocabulary", vocabulary), ("longest", longest):
+        self.vocabulary, self.longest, self.kinds = vocabulary, longest, kinds
+        for name, value in self._arguments().items():
             if not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
         if vocabulary**longest >= LIMIT:
@@ -65,8 +68,11 @@ class NgramWeights(keras.layers.Layer):
                 f"vocabulary ** longest must be below 2^63, got {vocabulary} ** "
                 f"{longest}"
             )
-        self.vocabulary, self.longest = vocabulary, longest
-        self.table = np.array([], "int64"), np.zeros((0, 1), "float16")
+        self.table = np.array([], "int64"), np.zeros((0, kinds), "float16")
+
+    def _arguments(self):
+        names = ("vocabulary", "longest", "kinds")
+        return {name: getattr(self, name) for name in names}
 
     def numbers(self, words: npt.ArrayLike) -> Any:
         """Return the number of the n-gram that ends at each word.
@@ -98,9 +104,9 @@ class NgramWeights(keras.layers.Layer):
             weights: Their weights, ``(n, kinds)``; float16 is kept of them.
         """
         numbers, weights = np.asarray(numbers, "int64"), np.asarray(weights, "float16")
-        if weights.shape != (*numbers.shape, weights.shape[-1]) or numbers.ndim != 1:
+        if numbers.ndim != 1 or weights.shape != (len(numbers), self.kinds):
             raise ValueError(
-                "numbers must be (n,) and weights (n, kinds), got "
+                f"numbers must be (n,) and weights (n, {self.kinds}), got "
                 f"{numbers.shape} and {weights.shape}"
             )
         order = np.argsort(numbers)
@@ -119,11 +125,11 @@ class NgramWeights(keras.layers.Layer):
         is_known = ops.equal(ops.take(numbers, place), asked)
         found = ops.take(ops.convert_to_tensor(weights), place, axis=0)
         found = ops.where(ops.expand_dims(is_known, -1), found, 0)
-        return ops.reshape(found, (*shape, weights.shape[1]))
+        return ops.reshape(found, (*shape, self.kinds))
 
     def compute_output_spec(self, inputs):
         """Return shape and type of the weights of word numbers."""
-        shape = (*inputs.shape, self.longest, self.table[1].shape[1])
+        shape = (*inputs.shape, self.longest, self.kinds)
         return keras.KerasTensor(shape, self.compute_dtype)
 
     def save_own_variables(self, store):
@@ -136,8 +142,7 @@ class NgramWeights(keras.layers.Layer):
 
     def get_config(self):
         """Return the arguments as a dict that JSON can hold."""
-        arguments = {"vocabulary": self.vocabulary, "longest": self.longest}
-        return {**super().get_config(), **arguments}
+        return {**super().get_config(), **self._arguments()}
 
 
 def last_ones(numbers):

@@ -219,7 +219,7 @@ def train(run, dataset):
     if config.preset == "classic":
         model = make_classic(config)
     else:
-        weights = NgramWeights(counted_words)
+        weights = NgramWeights(counted_words, kinds=2)
         evidence = fit_evidence(weights, inputs, labels[~held_out], groups[~held_out])
         inputs = {"words": inputs, "evidence": evidence}
         tokenizer = add_evidence(tokenizer, weights)

@@ -43,7 +43,7 @@ def make_imdb(preset, cell, rng, words=50):
     known = " ".join(f"w{number}" for number in range(40)).encode()
     tokenizer = imdb.make_tokenizer([known], config.vocabulary, words)
     if preset == "modern":
-        weights, known = NgramWeights(config.vocabulary), np.arange(45)
+        weights, known = NgramWeights(config.vocabulary, kinds=2), np.arange(45)
         weights.set_table(known, rng.normal(size=(45, 2)))  # of words alone
         tokenizer = imdb.add_evidence(tokenizer, weights)
     return model, tokenizer

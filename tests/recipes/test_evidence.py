@@ -35,7 +35,7 @@ def test_ratios_are_those_of_the_paper():
 def test_the_layer_gets_the_linear_model_of_all_reviews(reviews):
     """Its second weights, summed, are scikit-learn's own decision, but for a bias."""
     words, labels, groups = reviews
-    layer = NgramWeights(VOCABULARY)
+    layer = NgramWeights(VOCABULARY, kinds=2)
     evidence.fit_evidence(layer, words, labels, groups)
     weights = np.asarray(layer(words))
     counter = CountVectorizer(
@@ -58,10 +58,12 @@ def test_the_layer_gets_the_linear_model_of_all_reviews(reviews):
 
 def test_a_review_s_evidence_is_that_of_the_other_folds(reviews):
     words, labels, groups = reviews
-    own = evidence.fit_evidence(NgramWeights(VOCABULARY), words, labels, groups)
+    own = evidence.fit_evidence(
+        NgramWeights(VOCABULARY, kinds=2), words, labels, groups
+    )
     for fold in (0, 7):
         inside = groups % evidence.FOLDS == fold
-        layer = NgramWeights(VOCABULARY)
+        layer = NgramWeights(VOCABULARY, kinds=2)
         # An n-gram that only this fold holds twice is rare outside: no weight.
         evidence.fit_evidence(layer, words[~inside], labels[~inside], groups[~inside])
         expected = np.asarray(layer(words[inside]))
@@ -71,9 +73,13 @@ def test_a_review_s_evidence_is_that_of_the_other_folds(reviews):
 
 def test_a_review_s_own_label_is_not_in_its_evidence(reviews):
     words, labels, groups = reviews
-    before = evidence.fit_evidence(NgramWeights(VOCABULARY), words, labels, groups)
+    before = evidence.fit_evidence(
+        NgramWeights(VOCABULARY, kinds=2), words, labels, groups
+    )
     inside = groups % evidence.FOLDS == 3
     labels = np.where(inside, 1 - labels, labels)
-    after = evidence.fit_evidence(NgramWeights(VOCABULARY), words, labels, groups)
+    after = evidence.fit_evidence(
+        NgramWeights(VOCABULARY, kinds=2), words, labels, groups
+    )
     np.testing.assert_array_equal(before[inside], after[inside])
     assert np.any(before[~inside] != after[~inside])
