@@ -284,8 +284,9 @@ def train_on_sample(recipe, runs):
     last = ""
     try:
         for line in process.stdout:  # a \r is a line end, too
-            last = line.strip() or last
-            epoch = re.fullmatch(r"Epoch (\d+)/(\d+)", last)
+            line = line.strip()
+            last = line or last
+            epoch = re.fullmatch(r"Epoch (\d+)/(\d+)", line)
             if epoch:
                 done, total = map(int, epoch.groups())
                 yield (done - 1) / total, f"pass {done} of {total} over the sample"

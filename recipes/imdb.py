@@ -37,12 +37,12 @@ class ImdbConfig(Config):
     """The choices of this program."""
 
     vocabulary: int = flag(
-        20_000, "words known, the most frequent ones", least=3, most=10**6
+        3000, "words known, the most frequent ones", least=3, most=10**6
     )
     words: int = flag(
         400, "words read of a review, the last ones", least=1, most=10_000
     )
-    embedding: int = flag(128, "size of a word's vector", least=1, most=10_000)
+    embedding: int = flag(64, "size of a word's vector", least=1, most=10_000)
     learning_rate: float = flag(
         2e-3, "step size of the optimiser, at its peak", **LEARNING_RATE
     )
@@ -57,9 +57,7 @@ class ImdbConfig(Config):
 
 
 PRESETS = {
-    "modern": ImdbConfig(
-        "modern", units=32, epochs=3, batch=64, vocabulary=3000, embedding=64
-    ),
+    "modern": ImdbConfig("modern", units=32, epochs=3, batch=64),
     "classic": ImdbConfig(
         "classic",
         units=100,
@@ -208,29 +206,31 @@ def train(run, dataset):
     texts, labels = dataset.train
     if config.preset == "classic":
         groups = np.arange(len(texts))  # as if each review had a film to itself
-        counted_words = config.vocabulary
     else:
         groups = group_by_film(texts)
-        counted_words = max(config.vocabulary, COUNTED_WORDS)
     held_out = hold_out(groups, len(texts) // 10)
-    targets = labels[:, None]
-    tokenizer = make_tokenizer(texts[~held_out], counted_words, config.words)
-    inputs = tokenize(tokenizer, texts[~held_out])
+    texts, validation_texts = texts[~held_out], texts[held_out]
+    targets, validation_targets = labels[~held_out, None], labels[held_out, None]
+    _, steps = count_steps(config, len(texts))
     if config.preset == "classic":
-        model = make_classic(config)
+        model, counted_words = make_classic(config), config.vocabulary
     else:
+        model = make_modern(config, steps)
+        counted_words = max(config.vocabulary, COUNTED_WORDS)
+    begin(run, dataset, targets, validation_targets, model)
+
+    tokenizer = make_tokenizer(texts, counted_words, config.words)
+    inputs = tokenize(tokenizer, texts)
+    if config.preset == "modern":
+        print("Weighing words, pairs and triples …", flush=True)
         weights = NgramWeights(counted_words, kinds=2)
-        evidence = fit_evidence(weights, inputs, labels[~held_out], groups[~held_out])
+        evidence = fit_evidence(weights, inputs, targets[:, 0], groups[~held_out])
         inputs = {"words": inputs, "evidence": evidence}
         tokenizer = add_evidence(tokenizer, weights)
-        _, steps = count_steps(config, len(evidence))
-        model = make_modern(config, steps)
-    data = inputs, targets[~held_out]
-    validation = tokenize(tokenizer, texts[held_out]), targets[held_out]
+    validation = tokenize(tokenizer, validation_texts), validation_targets
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
-    begin(run, dataset, data, validation, model)
-    figures = fit(run, model, data, validation, saved=reader)
+    figures = fit(run, model, (inputs, targets), validation, saved=reader)
 
     probabilities = predict(model, tokenize(tokenizer, dataset.test[0]))
     correct = (probabilities > 0.5) == dataset.test[1][:, None]

@@ -164,7 +164,7 @@ def train(run, dataset):
         model = make_classic(config)
     else:
         model = make_modern(config, steps)
-    begin(run, dataset, data, validation, model)
+    begin(run, dataset, data[1], validation[1], model)
 
     augment, callbacks = None, []
     if config.distortion:

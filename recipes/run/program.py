@@ -137,9 +137,17 @@ def warn_of_versions(began):
 
 
 def begin(run, dataset, train, validation, model):
-    """Print device, data and model of a run, and create its folder."""
-    splits = {"train": train, "validate": validation, "test": dataset.test}
-    sizes = [f"{len(labels):,} {name}" for name, (_, labels) in splits.items()]
+    """Print device, data and model of a run, and create its folder.
+
+    Args:
+        run: The `Run`.
+        dataset: Its `Dataset`.
+        train: The labels to train on.
+        validation: The labels to validate on.
+        model: The model.
+    """
+    splits = {"train": train, "validate": validation, "test": dataset.test[1]}
+    sizes = [f"{len(labels):,} {name}" for name, labels in splits.items()]
     config = run.config
     print(f"Device:  {device_name()}, backend {keras.backend.backend()}")
     print(f"Data:    {dataset.description}")
