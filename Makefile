@@ -94,7 +94,7 @@ docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
 	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 .PHONY: pictures
-pictures: .venv/ready-demo  ## make every picture of README and docs, from runs in build/pictures
+pictures: .venv/ready-demo .venv/ready-dev  ## make every picture of README and docs, from runs in build/pictures
 	$(VENV)/python docs/charts.py
 	$(VENV)/python docs/diagrams.py
 	$(VENV)/python docs/pictures.py

@@ -16,7 +16,7 @@ from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.data.films import group_by_film, hold_out
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)  # C, of which the validation chooses
+STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # C, of which the validation chooses
 
 
 def main():

@@ -19,7 +19,7 @@ from custom_layers.inspection.trace_gates import trace_gates
 from custom_layers.ngram_weights import NgramWeights
 from custom_layers.text import standardize_text
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 #: Name -> constructor of a layer, called with ``units`` and keyword arguments.
 LAYERS: dict[str, Callable[..., keras.layers.RNN]] = {

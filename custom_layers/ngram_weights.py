@@ -57,7 +57,7 @@ class NgramWeights(keras.layers.Layer):
 
     def __init__(
         self, vocabulary: int, longest: int = 3, kinds: int = 1, **kwargs: Any
-    ):
+    ) -> None:
         super().__init__(**kwargs)
         self.vocabulary, self.longest, self.kinds = vocabulary, longest, kinds
         for name, value in self._arguments().items():

@@ -77,7 +77,7 @@ def draw_bars(folder, name, rows):
             color=[COLOURS.get(layer, OURS) for layer in layers],
         )
         axes.bar_label(bars, [f"{ms} ms" for ms, _, _ in figures], padding=3)
-        axes.axvline(1, color=GREY, linestyle=":", linewidth=1)
+        axes.axvline(1, color=GREY, linestyle=":", linewidth=1, zorder=0)
         axes.set_title(shape)
         axes.margins(x=0.3)
     panels[0].invert_yaxis()

@@ -22,7 +22,7 @@ path.peephole { stroke: #cf222e; stroke-dasharray: 5 3 }
 .dot { fill: #6e7781 }
 .dot.peephole { fill: #cf222e }
 .on { fill: #0969da }
-.off { fill: #ddf4ff; stroke: #0969da; stroke-width: .8 }
+.off { fill: none; stroke: #0969da; stroke-width: .8 }
 .head { fill: #6e7781; stroke: none }
 .state-head { fill: #1f2328; stroke: none }
 .peephole-head { fill: #cf222e; stroke: none }
@@ -39,7 +39,7 @@ path.peephole { stroke: #ff7b72 }
 .dot { fill: #8b949e }
 .dot.peephole { fill: #ff7b72 }
 .on { fill: #58a6ff }
-.off { fill: #0c2d6b; stroke: #58a6ff }
+.off { stroke: #58a6ff }
 .head { fill: #8b949e }
 .state-head { fill: #e6edf3 }
 .peephole-head { fill: #ff7b72 }
@@ -200,8 +200,8 @@ def clockwork(periods=(1, 2, 4, 8)):
             parts.append(
                 f'<rect class="{kind}" {place} width="31" height="34" rx="3"/>'
             )
-    parts += [label("at each step: strong blue ticks,", 312, 26, True)]
-    parts += [label("faint blue keeps its h", 312, 44, True)]
+    parts += [label("at each step: filled ticks,", 312, 26, True)]
+    parts += [label("empty keeps its h", 312, 44, True)]
     for row, T in enumerate(periods):
         for t in range(9):
             kind = "off" if t % T else "on"

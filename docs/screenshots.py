@@ -31,7 +31,7 @@ def take(page, address):
         page.mouse.move(*point, steps=10)
     page.mouse.up()
     page.get_by_test_id("label-output-value").first.wait_for()
-    page.get_by_role("slider").first.fill("14")
+    page.get_by_role("slider").first.fill("24")
     page.wait_for_timeout(4000)
     page.screenshot(path=IMAGES / "demo-digit.png")
     page.get_by_role("tab", name="Review").click()

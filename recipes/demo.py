@@ -273,28 +273,26 @@ def train_on_sample(recipe, runs):
         UserError: Training failed.
     """
     command = [sys.executable, "-m", "recipes", recipe, "--data", "sample"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--runs", runs],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         encoding="utf-8",
         errors="replace",
-    )
-    last = ""
-    try:
-        for line in process.stdout:  # a \r is a line end, too
-            line = line.strip()
-            last = line or last
-            epoch = re.fullmatch(r"Epoch (\d+)/(\d+)", line)
-            if epoch:
-                done, total = map(int, epoch.groups())
-                yield (done - 1) / total, f"pass {done} of {total} over the sample"
-        if process.wait() != 0:
-            raise UserError(f"Training failed: {visible(last)}")
-    finally:
-        process.terminate()
-        process.wait()
+    ) as process:
+        last = ""
+        try:
+            for line in process.stdout:  # a \r is a line end, too
+                line = line.strip()
+                last = line or last
+                if epoch := re.fullmatch(r"Epoch (\d+)/(\d+)", line):
+                    done, total = map(int, epoch.groups())
+                    yield (done - 1) / total, f"pass {done} of {total} over the sample"
+            if process.wait() != 0:
+                raise UserError(f"Training failed: {visible(last)}")
+        finally:
+            process.terminate()
 
 
 def check_port(port):

@@ -95,19 +95,21 @@ def _choices(page, runs, recipe):
 
 
 def _beside(show, count, first, second, *given):
-    """Return a message, and what ``show`` returns for both runs; hidden without it."""
+    """Return a message, what ``show`` returns for both runs, and the second column.
+
+    Where there is nothing to show, the second column is hidden.
+    """
     results, message = [], ""
     for name in (first, second):
-        made = [gr.update(visible=False)] * count
+        made = [None] * count
         if name and name != demo.NONE:
             try:
-                made = [
-                    gr.update(value=value, visible=True) for value in show(name, *given)
-                ]
+                made = show(name, *given)
             except UserError as error:
                 message = f"**{error}**"
         results += made
-    return [message if first else NO_RUN, *results]
+    column = gr.Column(visible=made[0] is not None)
+    return [message if first else NO_RUN, *results, column]
 
 
 def _digit_tab(page, runs):
@@ -137,24 +139,28 @@ def _digit_tab(page, runs):
                 brush=gr.Brush(default_size=20, colors=["#000000"], color_mode="fixed"),
             )
             row = gr.Slider(
-                1, demo.ROWS, value=demo.ROWS, step=1, label="Rows that are read"
+                1,
+                demo.ROWS,
+                value=demo.ROWS,
+                step=1,
+                precision=0,
+                label="Rows that are read",
             )
         outputs = []
         for number in (1, 2):
-            with gr.Column(min_width=240):
+            with gr.Column(min_width=240, visible=number == 1) as column:
                 outputs += [
                     gr.Label(
                         label="What the network thinks after these rows",
                         num_top_classes=4,
-                        visible=number == 1,
                     ),
-                    gr.Image(show_label=False, visible=number == 1, buttons=[]),
+                    gr.Image(show_label=False, buttons=[]),
                 ]
     gr.on(
-        [sketch.change, row.release, row.change, first.change, second.change],
+        [sketch.change, row.change, first.change, second.change],
         update,
         [first, second, sketch, row],
-        [message, *outputs],
+        [message, *outputs, column],
         trigger_mode="always_last",
         show_progress="hidden",
         api_name=False,
@@ -180,16 +186,13 @@ def _review_tab(page, runs):
     outputs = []
     with gr.Row():
         for number in (1, 2):
-            with gr.Column():
-                outputs += [
-                    gr.HTML(visible=number == 1),
-                    gr.Image(show_label=False, visible=number == 1, buttons=[]),
-                ]
+            with gr.Column(visible=number == 1) as column:
+                outputs += [gr.HTML(), gr.Image(show_label=False, buttons=[])]
     gr.on(
         [read.click, text.submit, first.change, second.change],
         update,
         [first, second, text],
-        [message, *outputs],
+        [message, *outputs, column],
         trigger_mode="always_last",
         show_progress="minimal",
         api_name=False,

@@ -1,11 +1,13 @@
 """The playground: what is behind its page, and the page in a browser."""
 
+import contextlib
 import os
 import pathlib
 import shutil
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -125,13 +127,46 @@ def test_a_port_that_is_taken_is_an_error():
             demo.check_port(taken.getsockname()[1])
 
 
-@pytest.fixture
-def address(finished_runs):
-    """The address of the page, served by another process."""
+def pretend_to_train(monkeypatch, tmp_path, script):
+    """Let a shell script take the place of Python where the page starts a training."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(demo, "sys", types.SimpleNamespace(executable=str(python)))
+
+
+def test_training_tells_each_pass_once(monkeypatch, tmp_path):
+    lines = r"Epoch 1/4\n 1/9 [=\r 9/9 [==\n\nEpoch 2/4\n 9/9 [==\n"
+    pretend_to_train(monkeypatch, tmp_path, f'printf "{lines}"; echo "$@" >&2')
+    assert list(demo.train_on_sample("mnist", str(tmp_path))) == [
+        (0.0, "pass 1 of 4 over the sample"),
+        (0.25, "pass 2 of 4 over the sample"),
+    ]
+
+
+def test_training_that_fails_is_a_sentence(monkeypatch, tmp_path):
+    pretend_to_train(monkeypatch, tmp_path, 'echo "error: no space left"; exit 2')
+    with pytest.raises(UserError, match="Training failed: error: no space left"):
+        list(demo.train_on_sample("mnist", str(tmp_path)))
+
+
+def test_training_that_nobody_waits_for_ends(monkeypatch, tmp_path):
+    ended = tmp_path / "ended"
+    script = f"trap 'touch {ended}; exit' TERM; echo Epoch 1/2; while :; do :; done"
+    pretend_to_train(monkeypatch, tmp_path, script)
+    training = demo.train_on_sample("mnist", str(tmp_path))
+    next(training)
+    training.close()
+    assert ended.exists()
+
+
+@contextlib.contextmanager
+def serve(runs):
+    """Serve the page in another process; give its address."""
     pytest.importorskip("gradio", reason="`make demo` installs gradio")
     command = [sys.executable, "-m", "recipes", "demo", "--port", "0"]
     with subprocess.Popen(
-        [*command, "--runs", str(finished_runs)],
+        [*command, "--runs", str(runs)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -143,8 +178,9 @@ def address(finished_runs):
             process.terminate()
 
 
-def test_the_page_in_a_browser(address):
-    """It draws, moves the slider, types; no other host is asked for anything."""
+@contextlib.contextmanager
+def browse(address):
+    """Open the page in Chromium; no other host may be asked for anything."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
@@ -158,39 +194,72 @@ def test_the_page_in_a_browser(address):
         page.set_default_timeout(60_000)
         page.on("request", lambda request: requested.append(request.url))
         page.goto(address)
-        answer = page.get_by_test_id("label-output-value")
-        page.get_by_label("Brush", exact=True).wait_for()
+        yield page
+        assert "Traceback" not in page.content()
+        browser.close()
+    local = (address, "data:", "blob:")
+    assert requested
+    assert [url for url in requested if not url.startswith(local)] == []
+
+
+def draw_a_seven(page):
+    page.get_by_label("Brush", exact=True).wait_for()
+    page.wait_for_timeout(1000)
+    box = page.locator("canvas").last.bounding_box()
+    points = [
+        (box["x"] + x * box["width"], box["y"] + y * box["height"])
+        for x, y in [(0.4, 0.25), (0.6, 0.25), (0.5, 0.8)]
+    ]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=10)
+    page.mouse.up()
+
+
+def test_the_page_in_a_browser(finished_runs):
+    """It draws, moves the slider, types."""
+    with serve(finished_runs) as address, browse(address) as page:
         page.get_by_text("Nothing is drawn yet").wait_for()
-        page.wait_for_timeout(1000)
-        box = page.locator("canvas").last.bounding_box()
-        corners = [(0.4, 0.25), (0.6, 0.25), (0.5, 0.8)]
-        points = [
-            (box["x"] + x * box["width"], box["y"] + y * box["height"])
-            for x, y in corners
-        ]
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for point in points[1:]:
-            page.mouse.move(*point, steps=10)
-        page.mouse.up()
-        answer.first.wait_for()
-        assert answer.first.inner_text().strip() in set("0123456789")
+        draw_a_seven(page)
+        answers = page.get_by_test_id("label-output-value")
+        answers.first.wait_for()
+        assert answers.first.inner_text().strip() in set("0123456789")
         gates = page.locator("img").first
         before = gates.get_attribute("src")
         page.get_by_role("slider").first.fill("3")
         page.wait_for_function(
             "before => document.querySelector('img').src !== before", arg=before
         )
+        assert answers.locator("visible=true").count() == 1
         page.get_by_role("tab", name="Review").click()
         text = page.get_by_label("A review", exact=True)
         text.fill("A superb film")
         page.get_by_role("button", name="Read it").click()
         page.get_by_text("probability of good").wait_for()
+        words = page.locator("span[style*=rgba][title]")
+        words.nth(3).wait_for(state="detached")  # those of the page's first review
+        assert words.all_inner_texts() == ["A", "superb", "film"]
         text.fill("")
         page.get_by_role("button", name="Read it").click()
         page.get_by_text("There is no word to read yet").wait_for()
-        assert "Traceback" not in page.content()
-        browser.close()
-    assert requested
-    local = (address, "data:", "blob:")
-    assert [url for url in requested if not url.startswith(local)] == []
+
+
+def test_the_button_trains_and_two_runs_stand_side_by_side(tmp_path):
+    with serve(tmp_path) as address, browse(address) as page:
+        page.set_default_timeout(180_000)
+        button = page.get_by_role("button", name="Train one on the sample").first
+        button.click()
+        page.get_by_text("over the sample").first.wait_for()
+        button.wait_for(state="hidden")
+        (trained,) = demo.finished_runs(tmp_path, "mnist")
+        shutil.copytree(trained, f"{trained}-again")
+        page.reload()
+        page.get_by_label("A second run beside it").first.click()
+        page.get_by_role("option").last.click()
+        draw_a_seven(page)
+        answers = page.get_by_test_id("label-output-value")
+        answers.nth(1).wait_for()
+        first, second = (answers.nth(number) for number in range(2))
+        assert first.inner_text() == second.inner_text()
+        assert first.bounding_box()["y"] == second.bounding_box()["y"]
