@@ -86,11 +86,11 @@ class NgramWeights(keras.layers.Layer):
             Integers ``(texts, words, longest)``: those of the word, the pair, …; -1
             where none ends, or one that stands in the text again further on.
         """
-        words = ops.cast(words, "int64")
-        steps = words.shape[1]
-        numbers, is_one, of_lengths = ops.zeros_like(words), words > 0, []
+        last: Any = ops.cast(words, "int64")
+        steps = last.shape[1]
+        numbers, is_one, of_lengths = ops.zeros_like(last), last > 0, []
         for back in range(self.longest):
-            earlier = ops.pad(words, [[0, 0], [back, 0]])[:, :steps]
+            earlier = ops.pad(last, [[0, 0], [back, 0]])[:, :steps]
             numbers = numbers + earlier * self.vocabulary**back
             is_one = ops.logical_and(is_one, earlier > 0)
             of_lengths.append(last_ones(ops.where(is_one, numbers, NONE)))
