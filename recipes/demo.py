@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from custom_layers import trace_gates
 from recipes.data.digit_image import read_digit
 from recipes.pictures.figure import figure
 from recipes.pictures.gates import draw_panel, gate_panels
@@ -31,6 +30,7 @@ from recipes.predict import answer, load_model
 from recipes.reading import (
     Reading,
     decode,
+    read_rows,
     read_words,
     split_words,
     trace_words,
@@ -134,16 +134,14 @@ def digit_of(drawing):
             )
 
 
-def read_rows(model, path, image):
+def read_drawing(model, path, image):
     """Return the `DigitReading` of a digit.
 
     Raises:
         UserError: The model fails.
     """
     answer(model, path, image[None])
-    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
-    traces = trace_gates(layer, image[None])
-    by_row = keras.ops.convert_to_numpy(model.layers[-1](traces["h"]))[0]
+    layer, (by_row,), traces = read_rows(model, image[None])
     traces = {name: values[0] for name, values in traces.items()}
     return DigitReading(image, by_row, layer, traces)
 

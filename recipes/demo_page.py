@@ -119,7 +119,7 @@ def _digit_tab(page, runs):
     def show(name, sketch, row):
         image = demo.digit_of(ink_of(sketch))
         path, model = models.load(name)
-        reading = demo.read_rows(model, path, image)
+        reading = demo.read_drawing(model, path, image)
         said = reading.probabilities[row - 1]
         label = {str(digit): float(said[digit]) for digit in range(10)}
         return label, demo.drawn(demo.draw_rows, reading, row)

@@ -1,4 +1,4 @@
-"""Reads a review word by word: what a model answers, and what its gates do."""
+"""Reads a digit row by row, or a review word by word: answers, and gates."""
 
 import dataclasses
 import re
@@ -33,6 +33,24 @@ class Reading:
     words: list
     probabilities: np.ndarray
     evidence: np.ndarray | None = None
+
+
+def read_rows(model, images):
+    """Read digits row by row.
+
+    Args:
+        model: An MNIST model.
+        images: From 0 to 1, ``(n, 28, 28)``.
+
+    Returns:
+        The recurrent layer, the class probabilities after each row ``(n, 28, 10)``, and
+        the layer's gates and states ``(n, 28, units)``, by name.
+    """
+    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
+    traces = trace_gates(layer, images)
+    # The last layer, applied to h after each row.
+    by_row = keras.ops.convert_to_numpy(model.layers[-1](traces["h"]))
+    return layer, by_row, traces
 
 
 def decode(review):

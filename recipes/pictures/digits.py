@@ -1,12 +1,11 @@
 """Pictures of an MNIST run: its errors, and its gates as it reads a digit."""
 
-import keras
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from custom_layers import trace_gates
 from recipes.pictures.figure import KEPT, figure
 from recipes.pictures.gates import BELOW, draw_panel, gate_panels
+from recipes.reading import read_rows
 
 RIGHT, WRONG = "#333333", "#b23a00"
 
@@ -76,10 +75,7 @@ def draw_gates(path, model, images, labels, probabilities):
     after any row, times that of the label after the last row, is largest.
     """
     images, labels = images[:200], labels[:200]
-    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
-    first = trace_gates(layer, images)
-    # (digits, rows, classes): the last layer, applied to h after each row.
-    by_row = keras.ops.convert_to_numpy(model.layers[-1](first["h"]))
+    layer, by_row, first = read_rows(model, images)
     digits = np.arange(len(labels))
     others = by_row.copy()
     others[digits, :, labels] = 0

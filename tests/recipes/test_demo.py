@@ -37,7 +37,7 @@ def load(runs, recipe):
 def test_the_last_row_gives_what_the_model_answers(finished_runs, seven):
     path, model = load(finished_runs, "mnist")
     image = demo.digit_of(seven)
-    reading = demo.read_rows(model, path, image)
+    reading = demo.read_drawing(model, path, image)
     assert reading.probabilities.shape == (28, 10)
     (expected,) = model.predict_on_batch(image[None])
     np.testing.assert_allclose(reading.probabilities[-1], expected, atol=1e-5)
@@ -49,7 +49,7 @@ def test_a_row_says_what_the_rows_before_it_say(finished_runs, seven):
     image = demo.digit_of(seven)
     cut = np.where(np.arange(28)[:, None] < 12, image, 1.0).astype("float32")
     whole, other = (
-        demo.read_rows(model, path, it).probabilities for it in (image, cut)
+        demo.read_drawing(model, path, it).probabilities for it in (image, cut)
     )
     np.testing.assert_allclose(whole[:12], other[:12], atol=1e-6)
     assert not np.allclose(whole[12:], other[12:])
@@ -57,7 +57,7 @@ def test_a_row_says_what_the_rows_before_it_say(finished_runs, seven):
 
 def test_the_picture_changes_with_the_row(finished_runs, seven):
     path, model = load(finished_runs, "mnist")
-    reading = demo.read_rows(model, path, demo.digit_of(seven))
+    reading = demo.read_drawing(model, path, demo.digit_of(seven))
     first, last = (demo.drawn(demo.draw_rows, reading, row) for row in (1, 28))
     assert first.shape == last.shape
     assert (first != last).any()
