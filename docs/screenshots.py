@@ -8,7 +8,9 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
+from pictures import copy
 from playwright.sync_api import sync_playwright
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -33,12 +35,20 @@ def take(page, address):
     page.get_by_test_id("label-output-value").first.wait_for()
     page.get_by_role("slider").first.fill("24")
     page.wait_for_timeout(4000)
-    page.screenshot(path=IMAGES / "demo-digit.png")
+    save(page, "demo-digit.png")
     page.get_by_role("tab", name="Review").click()
     page.get_by_role("button", name="Read it").click()
     page.get_by_text("probability of good").wait_for()
     page.wait_for_timeout(4000)
-    page.screenshot(path=IMAGES / "demo-review.png")
+    save(page, "demo-review.png")
+
+
+def save(page, name):
+    """Save a picture of the whole page."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = pathlib.Path(folder) / name
+        page.screenshot(path=whole, full_page=True)
+        copy(whole, IMAGES / name)
 
 
 def main(runs="runs"):
