@@ -9,12 +9,14 @@ program's default preset. ``TFDS_DATA_DIR`` names the folder of the data.
 import time
 
 import numpy as np
+import scipy.sparse
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.data.films import group_by_film, hold_out
+from recipes.training.evidence import log_count_ratios
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # C, of which the validation chooses
 
@@ -38,23 +40,21 @@ def main():
     def standardize(texts):
         return [text.decode() for text in standardize_text(texts).numpy()]
 
-    counts = counter.fit_transform(standardize(texts[~held_out]))
-    labels, validation = labels[~held_out], labels[held_out]
-    good, bad = (1 + counts[labels == label].sum(axis=0) for label in (1, 0))
-    ratios = np.log((good / good.sum()) / (bad / bad.sum()))
+    holds = scipy.sparse.csr_array(counter.fit_transform(standardize(texts[~held_out])))
+    labels, validation_labels = labels[~held_out], labels[held_out]
+    weights = scipy.sparse.diags_array(log_count_ratios(holds, labels))
 
-    def weighted(counts):
-        return counts.multiply(ratios).tocsr()
+    def weighted(texts):
+        return counter.transform(standardize(texts)) @ weights
 
-    held_out_counts = weighted(counter.transform(standardize(texts[held_out])))
+    train, validation = holds @ weights, weighted(texts[held_out])
     models = [
-        LogisticRegression(C=strength, solver="liblinear").fit(weighted(counts), labels)
+        LogisticRegression(C=strength, solver="liblinear").fit(train, labels)
         for strength in STRENGTHS
     ]
-    scores = [model.score(held_out_counts, validation) for model in models]
+    scores = [model.score(validation, validation_labels) for model in models]
     best = int(np.argmax(scores))
-    test = weighted(counter.transform(standardize(dataset.test[0])))
-    accuracy = models[best].score(test, dataset.test[1])
+    accuracy = models[best].score(weighted(dataset.test[0]), dataset.test[1])
     print(
         f"C = {STRENGTHS[best]}: validation {scores[best]:.4f}, test {accuracy:.4f}, "
         f"{time.perf_counter() - began:.0f} s"

@@ -2,7 +2,7 @@
 
 The test reviews are of other films than the training reviews. Reviews of one film agree
 more often than others, and they share names. If the validation's films were among the
-training's, a model could learn the names, and its validation would look better than its
+training's, a model could learn the names, and its validation could look better than its
 test.
 """
 

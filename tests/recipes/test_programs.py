@@ -108,6 +108,30 @@ def test_the_sample_has_settings_of_its_own(recipe, preset, capsys):
         assert given[name] == usual[name]
 
 
+def test_reviews_of_a_film_stay_together(tmp_path, monkeypatch):
+    """The last groups validate; the others are weighed, each with its own group."""
+    seen = {}
+
+    def group(texts):
+        seen["texts"] = list(texts)
+        return np.arange(len(texts))[::-1] // 4  # the first texts are the last groups
+
+    def weigh(layer, words, labels, groups):
+        seen.update(words=words, labels=labels, groups=groups)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imdb, "group_by_film", group)
+    monkeypatch.setattr(imdb, "fit_evidence", weigh)
+    data = imdb.load_imdb("sample").train
+    flags = f"{SMALL['imdb']} --runs {tmp_path}".split()
+    assert imdb.main(flags) == 130
+    count, held_out = len(seen["texts"]), len(seen["texts"]) // 10
+    assert len(seen["words"]) == count - held_out
+    np.testing.assert_array_equal(seen["labels"], data[1][held_out:])
+    expected = np.arange(count)[::-1] // 4
+    np.testing.assert_array_equal(seen["groups"], expected[held_out:])
+
+
 def test_a_validation_is_no_epoch(tmp_path):
     """Five of the 11 steps of an epoch lie between two validations."""
     flags = "--batch 128 --save-every 5 --epochs 1"
