@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from custom_layers.engine.gated_cell import GatedCell
+from custom_layers.engine.options import OFF
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 
@@ -16,14 +17,15 @@ class CoupledLSTMCell(GatedCell):
 
         f = σ(W_f x + U_f h⁻ + b_f + p_f ⊙ c⁻)
         g = φ(W_g x + U_g h⁻ + b_g)
-        c = f ⊙ c⁻ + (1 − f) ⊙ g
+        c = clip(f ⊙ c⁻ + (1 − f) ⊙ g)
         o = σ(W_o x + U_o h⁻ + b_o + p_o ⊙ c)
-        h = o ⊙ φ(c)
+        h = o ⊙ φ(norm(c))
 
     The weights are the forget gate's, as in TensorFlow 1 and in the article; Greff et
     al. and ONNX keep the input gate's and write f = 1 − i: the same functions with the
-    opposite sign. By default there are no peepholes ``p``. Gate order of the fused
-    weights: f, g, o.
+    opposite sign. By default there are no peepholes ``p``; ``clip`` and ``norm`` change
+    nothing without the options ``cell_clip`` and ``layer_norm`` of `GatedCell`. Gate
+    order of the fused weights: f, g, o.
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
@@ -50,6 +52,7 @@ class CoupledLSTMCell(GatedCell):
     gates = ("f", "g", "o")
     state_names = ("h", "c")
     peephole_gates = ("f", "o")
+    options = tuple(OFF)
 
     @staticmethod
     def equations(z, p, states, σ, φ):
@@ -57,9 +60,9 @@ class CoupledLSTMCell(GatedCell):
         _, c = states
         f = σ(z.f + p.f * c)
         g = φ(z.g)
-        c = f * c + (1 - f) * g
+        c = p.clip(f * c + (1 - f) * g)
         o = σ(z.o + p.o * c)
-        h = o * φ(c)
+        h = o * φ(p.norm(c))
         return {"f": f, "g": g, "c": c, "o": o, "h": h}
 
     def as_lstm(self, product):

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from custom_layers.engine.gated_cell import GatedCell
+from custom_layers.engine.options import OFF
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 
@@ -19,12 +20,13 @@ class PeepholeLSTMCell(GatedCell):
         i = σ(W_i x + U_i h⁻ + b_i + p_i ⊙ c⁻)
         f = σ(W_f x + U_f h⁻ + b_f + p_f ⊙ c⁻)
         g = φ(W_g x + U_g h⁻ + b_g)
-        c = f ⊙ c⁻ + i ⊙ g
+        c = clip(f ⊙ c⁻ + i ⊙ g)
         o = σ(W_o x + U_o h⁻ + b_o + p_o ⊙ c)
-        h = o ⊙ φ(c)
+        h = o ⊙ φ(norm(c))
 
-    The output gate sees the new ``c``. Gate order of the fused weights: i, f, g, o, as
-    in ``keras.layers.LSTM``, which calls g "c".
+    The output gate sees the new ``c``. ``clip`` and ``norm`` change nothing without the
+    options ``cell_clip`` and ``layer_norm`` of `GatedCell`. Gate order of the fused
+    weights: i, f, g, o, as in ``keras.layers.LSTM``, which calls g "c".
 
     Args:
         units: Positive integer, the size of ``h`` and of ``c``.
@@ -50,6 +52,7 @@ class PeepholeLSTMCell(GatedCell):
     gates = ("i", "f", "g", "o")
     state_names = ("h", "c")
     peephole_gates = ("i", "f", "o")
+    options = tuple(OFF)
 
     def __init__(
         self,
@@ -67,9 +70,9 @@ class PeepholeLSTMCell(GatedCell):
         i = σ(z.i + p.i * c)
         f = σ(z.f + p.f * c)
         g = φ(z.g)
-        c = f * c + i * g
+        c = p.clip(f * c + i * g)
         o = σ(z.o + p.o * c)
-        h = o * φ(c)
+        h = o * φ(p.norm(c))
         return {"i": i, "f": f, "g": g, "c": c, "o": o, "h": h}
 
     def as_lstm(self, product):

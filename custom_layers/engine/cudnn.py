@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from custom_layers.engine import options
 from custom_layers.engine.prepared import current_sequence
 
 
@@ -79,6 +80,8 @@ def obstacle(layer, masked=False):
         return "use_cudnn is False, cuDNN needs 'auto' or True"
     if getattr(cell, "peepholes", ()):
         return f"peepholes is {cell.peepholes!r}, cuDNN needs ()"
+    for name, value in options.turned_on(cell).items():
+        return f"{name} is {value!r}, cuDNN needs {options.OFF[name]!r}"
     for name in ("activation", "recurrent_activation"):
         wanted = "tanh" if name == "activation" else "sigmoid"
         function = getattr(cell, name)

@@ -17,7 +17,7 @@ import functools
 import keras
 from keras import ops
 
-from custom_layers.engine import cudnn
+from custom_layers.engine import cudnn, options
 from custom_layers.engine.prepared import (
     Masks,
     Sequence,
@@ -59,6 +59,8 @@ def run(layer, keras_loop, sequences, states, mask, training):
     if layer.use_cudnn is True and kernel != CUDNN:
         reason = cudnn.obstacle(layer, masked) or NO_GPU
         raise ValueError(f"use_cudnn is True, but {reason}: 'auto' uses {kernel}")
+    if training and layer.cell.zoneout:
+        sequences = layer.cell.join_zoneout(sequences)
     loop = functools.partial(keras_loop, training=training)
     in_graph = in_tensorflow_graph() and device() == "cpu"
     if kernel == TENSORFLOW_CPU and in_graph:
@@ -119,6 +121,8 @@ def _tensorflow_cpu_obstacle(layer):
         return f"the backend is {keras.backend.backend()}, not tensorflow"
     if layer.unroll:
         return "unroll is True"
+    for name, value in options.around_equations(cell).items():
+        return f"{name} is {value!r}"
     if not cell.is_equations_alone():
         return f"{type(cell).__name__} is more than equations after one product"
     for name in ("activation", "recurrent_activation"):

@@ -7,10 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from custom_layers.engine import options
 from custom_layers.engine.prepared import NoPeephole
 from custom_layers.engine.recurrent_cell import (
     Identifier,
     RecurrentCell,
+    check_positive,
+    check_rates,
     clone_initializer,
 )
 
@@ -31,6 +34,10 @@ class GatedCell(RecurrentCell):
         input_gates: Names of the gates that see no ``h⁻``; their columns come last.
         peephole_gates: The gates that may look at the cell state.
         vectors: Names of further weights, ``(units,)`` each, made like peepholes.
+        options: The names of the options that the equations allow, out of
+            ``"layer_norm"``, ``"cell_clip"``, ``"zoneout_h"``, ``"zoneout_c"`` and
+            ``"projection"``. They must have a state ``c``, compute it with ``p.clip``,
+            and show ``p.norm(c)``, which change nothing without the option.
         state_names: Names of the states, each ``(batch, units)``; the first, ``"h"``,
             is the output.
 
@@ -54,6 +61,30 @@ class GatedCell(RecurrentCell):
             the tied weights of Gal & Ghahramani (2016, arXiv 1512.05287).
         weight_dropout: Fraction of the recurrent weights to drop, as in
             `WeightDropLSTM`.
+        layer_norm: Layer normalisation, Ba et al. 2016 (arXiv 1607.06450). True: W x
+            and U h⁻ are normalised each as a whole, all gates together, and multiplied
+            with gains; the output sees ``norm(c)``, and c itself is carried on (the
+            supplement's equations for the LSTM; its biases of both products are in b).
+            ``"tfa"``, TensorFlow Addons: the same, but ``norm(c)`` is carried on.
+            ``"tf1"``, TensorFlow 1: ``W x + U h⁻`` is normalised gate by gate, and
+            ``norm(c)`` is carried on. Peepholes are added after the normalisation.
+        layer_norm_epsilon: What is added to the variance. Default 1e-3, as in
+            ``keras.layers.LayerNormalization`` and TensorFlow Addons; TensorFlow 1 has
+            1e-12.
+        cell_clip: The new c is clipped to ±``cell_clip``, before the output gate and
+            the next step see it (Sak et al. 2014, arXiv 1402.1128; so in TensorFlow 1
+            and ONNX). None, the default: not at all.
+        zoneout_h: Fraction of ``h`` that keeps its value of the step before, drawn
+            anew at each step of training; their expectation at inference (Krueger et
+            al. 2017, arXiv 1606.01305).
+        zoneout_c: The same of ``c``. The output of the step sees the c before that.
+        projection: Positive integer r: h = P (o ⊙ φ(c)), of r numbers, with P
+            ``(units, r)`` (Sak et al. 2014). The recurrent weights and the
+            next layer see r numbers. None, the default: no projection.
+        projection_clip: The projected h is clipped to ±``projection_clip``. None, the
+            default: not at all.
+        projection_initializer: Initialiser of P; its regulariser and constraint are
+            those of the kernel.
         **kwargs: Regularisers and constraints of kernel, recurrent kernel and bias,
             ``seed``, ``dtype``, ``name``, ``trainable``, as in
             ``keras.layers.LSTMCell``.
@@ -67,8 +98,9 @@ class GatedCell(RecurrentCell):
         The output ``(batch, units)``, and the list of new states.
 
     Raises:
-        ValueError: ``units`` is not a positive integer, a rate lies outside [0, 1), or
-            ``peepholes`` is not a subset of `peephole_gates`.
+        ValueError: ``units`` is not a positive integer, a rate lies outside [0, 1),
+            ``peepholes`` is not a subset of `peephole_gates`, or the cell has no such
+            option: see `options`.
         TypeError: A subclass has ``equations`` that are no ``staticmethod``.
 
     Example: an LSTM without output gate (NOG in Greff et al. 2015, arXiv 1503.04069,
@@ -111,6 +143,14 @@ class GatedCell(RecurrentCell):
         peephole_regularizer: Identifier = None,
         peephole_constraint: Identifier = None,
         tied_dropout: bool = False,
+        layer_norm: bool | str = False,
+        layer_norm_epsilon: float = 1e-3,
+        cell_clip: float | None = None,
+        zoneout_h: float = 0.0,
+        zoneout_c: float = 0.0,
+        projection: int | None = None,
+        projection_clip: float | None = None,
+        projection_initializer: Identifier = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         initializers = kernel_initializer, recurrent_initializer, bias_initializer
@@ -124,6 +164,50 @@ class GatedCell(RecurrentCell):
         self.tied_dropout = tied_dropout
         if self.recurrent_dropout and not tied_dropout:
             self.dropout_mask_count = len(self.gates)  # as Keras: a list of masks
+        self.layer_norm, self.layer_norm_epsilon = layer_norm, layer_norm_epsilon
+        self.zoneout_h, self.zoneout_c = zoneout_h, zoneout_c
+        self.cell_clip, self.projection = cell_clip, projection
+        self.projection_clip = projection_clip
+        self.projection_initializer = keras.initializers.get(projection_initializer)
+        self._check_options()
+        rates = {"h": zoneout_h, "c": zoneout_c}
+        self.zoneout = {name: rate for name, rate in rates.items() if rate}
+        if self.zoneout:
+            self.zoneout_seed_generator = keras.random.SeedGenerator(self.seed)
+        if projection is not None:
+            self.output_size = int(projection)
+            self.state_size = [self.output_size, *self.state_size[1:]]
+
+    def _check_options(self):
+        """Raise ValueError for an option that is wrong, or that the cell has not."""
+        if self.layer_norm not in options.LAYER_NORMS:
+            raise ValueError(
+                "layer_norm must be False, True, 'tfa' or 'tf1', "
+                f"got {self.layer_norm!r}"
+            )
+        check_rates(zoneout_h=self.zoneout_h, zoneout_c=self.zoneout_c)
+        options.check_limits(
+            layer_norm_epsilon=self.layer_norm_epsilon,
+            cell_clip=self.cell_clip,
+            projection_clip=self.projection_clip,
+        )
+        if self.layer_norm_epsilon is None:
+            raise ValueError("layer_norm_epsilon must be a positive number, got None")
+        if self.projection is not None:
+            check_positive(projection=self.projection)
+        elif self.projection_clip is not None:
+            raise ValueError(
+                f"projection_clip is {self.projection_clip!r}, but projection is None: "
+                "there is nothing to clip"
+            )
+        for name, value in options.turned_on(self).items():
+            if name not in self.options:
+                allowed = ", ".join(self.options) or "none"
+                raise ValueError(
+                    f"{type(self).__name__} has no {name}, got {value!r}: neither its "
+                    f"paper nor its equations provide for it; options that it has: "
+                    f"{allowed}"
+                )
 
     def _checked_peepholes(self, peepholes):
         names = (
@@ -152,11 +236,68 @@ class GatedCell(RecurrentCell):
             )
             for short, name in names.items()
         }
+        self._build_options()
+
+    def _build_options(self):
+        """Create the weights of the options."""
+        width, ones = len(self.gates) * self.units, {}
+        if self.layer_norm:
+            ones = {"kernel_gamma": width, "recurrent_gamma": width}
+            ones = {"gates_gamma": width} if self.layer_norm == "tf1" else ones
+            ones["state_gamma"] = self.units
+        self.option_weights = {
+            name: self.add_weight(shape=(size,), name=name, initializer="ones")
+            for name, size in ones.items()
+        }
+        if self.layer_norm:
+            self.option_weights["state_beta"] = self.add_weight(
+                shape=(self.units,), name="state_beta", initializer="zeros"
+            )
+        if self.projection is not None:
+            self.option_weights["projection_kernel"] = self._add(
+                "projection_kernel",
+                (self.units, self.output_size),
+                self.projection_initializer,
+                kind="kernel",
+            )
+
+    def _cast_option_weights(self):
+        weights = self.option_weights.items()
+        return {name: ops.cast(value, self.compute_dtype) for name, value in weights}
 
     def parameters(self):
-        """Return the vectors, and what stands for a peephole that is not there."""
+        """Return the vectors, and the constants that the equations find in ``p``.
+
+        The latter are what stands for a peephole that is not there, ``clip`` and
+        ``norm``.
+        """
         absent = set(self.peephole_gates) - set(self.peepholes)
-        return dict(self.vector_weights), dict.fromkeys(absent, NoPeephole())
+        constants = options.in_cell(self, self._cast_option_weights())
+        constants |= dict.fromkeys(absent, NoPeephole())
+        return dict(self.vector_weights), constants
+
+    def around(self):
+        """Return what options do around the equations, an `options.Around`, or None."""
+        if not options.around_equations(self):
+            return None
+        return options.Around(
+            self.layer_norm,
+            self.layer_norm_epsilon,
+            self._cast_option_weights(),
+            options.clip(self.projection_clip),
+            self.zoneout,
+            self._draw_zoneout,
+        )
+
+    def _draw_zoneout(self, state, rate):
+        """Return a mask of zoneout for one step, 0 where the state is kept."""
+        if keras.backend.backend() == "jax":
+            raise ValueError(
+                "on JAX, keras.layers.RNN cannot train a cell with zoneout, since a "
+                "step cannot draw: use the layer, for instance PeepholeLSTM"
+            )
+        seed = self.zoneout_seed_generator
+        return keras.random.dropout(ops.ones_like(state), rate, seed=seed)
 
     def initial_bias(self, shape, dtype=None):
         """Return the values that the biases start with: 1 for the forget gate."""
@@ -181,4 +322,8 @@ class GatedCell(RecurrentCell):
             "peephole_regularizer": serialize(self.peephole_regularizer),
             "peephole_constraint": serialize(self.peephole_constraint),
             "tied_dropout": self.tied_dropout,
+            **{name: getattr(self, name) for name in options.OFF},
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "projection_clip": self.projection_clip,
+            "projection_initializer": serialize(self.projection_initializer),
         }

@@ -26,6 +26,19 @@ class Product(typing.NamedTuple):
     U: typing.Any  # (units, m·units), m ≤ n
     matmul: typing.Callable = ops.matmul  # of h⁻ ⊙ h_mask and U
 
+    def times_W(self, x):
+        """Return ``(x ⊙ x_mask) W``."""
+        return ops.matmul(x if self.x_mask is None else x * self.x_mask, self.W)
+
+    def times_U(self, h):
+        """Return ``(h ⊙ h_mask) U``."""
+        return self.matmul(h if self.h_mask is None else h * self.h_mask, self.U)
+
+
+def unchanged(x):
+    """Return x: ``p.clip`` and ``p.norm`` of a cell without these options."""
+    return x
+
 
 class NoPeephole:
     """The p of a gate without peephole: ``z + p * c`` is z, at no cost."""
@@ -49,13 +62,19 @@ class Prepared(typing.NamedTuple):
     vectors: dict  # weights (units,), or repeated (batch, units), by name
     constants: dict  # what else the equations need, by name
     equations: typing.Callable  # (z, p, states) -> everything computed, by name
+    around: typing.Any = None  # what options do around them, an `options.Around`
 
-    def values(self, x, states):
+    def values(self, x, states, zoneout_masks=None):
         """Take one step; return all gates and new states, by name."""
+        p = self.p(self.vectors)
+        if self.around is not None:
+            z = self.around.pre_activations(self.products, x, states[0])
+            values = self.equations(self.by_gate([z]), p, states)
+            return self.around.after(values, states, zoneout_masks)
         sums = []
-        for x_mask, W, b, h_mask, U, matmul in self.products:
-            from_x = ops.matmul(x if x_mask is None else x * x_mask, W)
-            from_h = matmul(states[0] if h_mask is None else states[0] * h_mask, U)
+        for product in self.products:
+            U, W, b = product.U, product.W, product.b
+            from_x, from_h = product.times_W(x), product.times_U(states[0])
             if U.shape[-1] == W.shape[-1]:
                 z = from_x + from_h
                 sums.append(z if b is None else ops.add(z, b))
@@ -63,11 +82,11 @@ class Prepared(typing.NamedTuple):
                 from_x = from_x if b is None else ops.add(from_x, b)
                 first, rest = ops.split(from_x, [U.shape[-1]], axis=-1)
                 sums += [first + from_h, rest]
-        return self.equations(self.by_gate(sums), self.p(self.vectors), states)
+        return self.equations(self.by_gate(sums), p, states)
 
     def by_gate(self, sums):
         """Return pre-activations, several gates side by side, as z of each gate."""
-        units = self.products[0].U.shape[0]
+        units = sum(product.W.shape[-1] for product in self.products) // len(self.gates)
         counts = [z.shape[-1] // units for z in sums]
         parts = [
             part

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
-from custom_layers.engine import dispatch
+from custom_layers.engine import dispatch, options
 from custom_layers.engine.prepared import (
     Masks,
     Prepared,
@@ -82,17 +83,19 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     input_gates: tuple[str, ...] = ()
     state_names: tuple[str, ...] = ("h",)
     recurrent_activation = None  # σ, of the gated cells
-    # A method where there is one; a class with equations of its own inherits none.
+    zoneout: dict[str, float] = {}  # rates by the name of the state, of gated cells
+    # What a class has; one with equations of its own inherits none.
     as_lstm = None  # the weights of the LSTM that the cell is
     unrolled_loop = None  # reads sequences from zero states, without a mask
+    options: tuple[str, ...] = ()  # of `options.OFF`, those that the equations allow
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         names = {name for base in cls.__mro__ for name in _arguments(base)}
         cls.argument_names = names - {*_arguments(keras.layers.Layer), "args"}
         if {"gates", "equations", "values", "call"} & vars(cls).keys():
-            for name in ("as_lstm", "unrolled_loop"):  # of the old equations
-                setattr(cls, name, vars(cls).get(name))
+            for name in ("as_lstm", "unrolled_loop", "options"):  # of the old ones
+                setattr(cls, name, vars(cls).get(name, getattr(RecurrentCell, name)))
         if not isinstance(inspect.getattr_static(cls, "equations"), staticmethod):
             raise TypeError(
                 f"{cls.__name__}.equations must be a staticmethod: a step may use "
@@ -152,7 +155,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
 
     def build_recurrent_kernel(self):
         """Create U."""
-        shape = (self.units, len(self.gates) * self.units)
+        shape = (self.output_size, len(self.gates) * self.units)
         self.recurrent_kernel = self._add(
             "recurrent_kernel", shape, self.recurrent_initializer
         )
@@ -183,7 +186,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         """
         cls = type(self)
         usual = cls.call is RecurrentCell.call and cls.values is RecurrentCell.values
-        return usual and not self.input_gates
+        return usual and not self.input_gates and not options.around_equations(self)
 
     def call(self, inputs, states, training=False):
         """Take one step: see the class."""
@@ -197,7 +200,10 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         if prepared is None:
             masks = self.masks(inputs, states[0], sequence) if training else Masks()
             prepared = self.prepare(masks)
-        return prepared.values(inputs, states)
+        if not self.zoneout:
+            return prepared.values(inputs, states)
+        inputs, zoneout_masks = self.split_zoneout(inputs)
+        return prepared.values(inputs, states, zoneout_masks if training else None)
 
     def prepare(self, masks, h=None, matmul_with=None):
         """Return the step as a function of tensors alone: a `Prepared`.
@@ -223,16 +229,20 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             vectors[name] = (
                 vector
                 if h is None or h.shape[0] is None
-                else ops.broadcast_to(vector, ops.shape(h))
+                else ops.broadcast_to(vector, (h.shape[0], self.units))
             )
         σ, φ = self.recurrent_activation, self.activation
         equations = functools.partial(self.equations, σ=σ, φ=φ)
-        gates = self.gates + self.input_gates
-        return Prepared(gates, products, vectors, constants, equations)
+        gates, around = self.gates + self.input_gates, self.around()
+        return Prepared(gates, products, vectors, constants, equations, around)
 
     def parameters(self):
         """Return what is in ``p``: weights ``(units,)``, and constants."""
         return {}, {}
+
+    def around(self):
+        """Return what options do around the equations, an `options.Around`, or None."""
+        return None
 
     def _products_by_gate(self, masks, W, b, U):
         """Return a product for each gate; gates without ``h⁻`` go with the last one."""
@@ -260,6 +270,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             sequence: The `Sequence` that keeps them.
         """
         kept = sequence.masks
+        x = x if x is None or not self.zoneout else self.split_zoneout(x)[0]
         if x is not None and self.dropout and not _fits(kept.x, x):
             kept = kept._replace(x=self._draw(x, self.dropout))
         if h is not None and self.recurrent_dropout and not _fits(kept.h, h):
@@ -281,6 +292,39 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
             for _ in range(count or 1)
         ]
         return masks if count else masks[0]
+
+    def join_zoneout(self, sequences):
+        """Return sequences with the zoneout masks of all steps beside the features.
+
+        A step could draw its own, but not in the compiled loop of JAX.
+        """
+        drawn = [
+            keras.random.dropout(
+                ops.broadcast_to(
+                    ops.ones_like(sequences[..., :1], self.compute_dtype),
+                    (*ops.shape(sequences)[:2], size),
+                ),
+                rate,
+                seed=self.zoneout_seed_generator,
+            )
+            for size, rate in self._zoneout_sizes()
+        ]
+        sequences = ops.cast(sequences, self.compute_dtype)
+        return ops.concatenate([sequences, *drawn], axis=-1)
+
+    def split_zoneout(self, inputs):
+        """Return the inputs of a step, and its masks by the name of the state."""
+        features = self.kernel.shape[0]
+        if inputs.shape[-1] == features:
+            return inputs, {}
+        sizes = [size for size, _ in self._zoneout_sizes()]
+        borders = np.cumsum([features, *sizes])[:-1]
+        inputs, *masks = ops.split(inputs, [int(at) for at in borders], axis=-1)
+        return inputs, dict(zip(self.zoneout, masks, strict=True))
+
+    def _zoneout_sizes(self):
+        sizes = dict(zip(self.state_names, self.state_size, strict=True))
+        return [(sizes[name], rate) for name, rate in self.zoneout.items()]
 
     # The one place that knows how keras.layers.RNN speaks with its cell. Before a loop
     # it asks for the mask of the inputs and then for that of the state; after it, it

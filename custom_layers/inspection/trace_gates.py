@@ -9,7 +9,7 @@ import numpy.typing as npt
 from keras import ops
 
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
-from custom_layers.engine.prepared import NoPeephole, Prepared, Product
+from custom_layers.engine.prepared import NoPeephole, Prepared, Product, unchanged
 from custom_layers.engine.recurrent_cell import RecurrentCell
 
 
@@ -157,6 +157,7 @@ def _lstm(cell):
     weights = cell.kernel, cell.recurrent_kernel, cell.bias
     gates, equations = PeepholeLSTMCell.gates, PeepholeLSTMCell.equations
     absent = dict.fromkeys(PeepholeLSTMCell.peephole_gates, NoPeephole())
+    absent |= {"clip": unchanged, "norm": unchanged}
     return _prepare(cell, gates, *weights, equations, **absent)
 
 
