@@ -44,13 +44,29 @@ def read_rows(model, images):
 
     Returns:
         The recurrent layer, the class probabilities after each row ``(n, 28, 10)``, and
-        the layer's gates and states ``(n, 28, units)``, by name.
+        the layer's gates and states ``(n, 28, units)``, by name. Of a network that
+        reads in several directions, the layer is the one that reads downwards, and the
+        probabilities are those of the image whose further rows are black.
     """
-    layer = next(layer for layer in model.layers if isinstance(layer, keras.layers.RNN))
+    layer, _ = first_recurrent(model)
     traces = trace_gates(layer, images)
-    # The last layer, applied to h after each row.
-    by_row = keras.ops.convert_to_numpy(model.layers[-1](traces["h"]))
-    return layer, by_row, traces
+    if layer in model.layers:
+        # The last layer, applied to h after each row.
+        return layer, keras.ops.convert_to_numpy(model.layers[-1](traces["h"])), traces
+    is_read = np.tri(28, dtype="float32")[:, :, None]  # after each row, which rows
+    begun = np.reshape(images[:, None] * is_read, (-1, 28, 28))
+    by_row = keras.ops.convert_to_numpy(model(begun, training=False))
+    return layer, by_row.reshape(-1, 28, 10), traces
+
+
+def first_recurrent(model):
+    """Return the first recurrent layer of a model, and what wraps it, or itself.
+
+    Of a bidirectional layer it is the one that reads forwards.
+    """
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+    wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
+    return getattr(wrapper, "forward_layer", wrapper), wrapper
 
 
 def decode(review):
@@ -147,12 +163,10 @@ def read_word_by_word(model, tokenizer, texts, labels, probabilities):
 def trace_words(model, tokenizer, words):
     """Return the recurrent layer, and its traces on a review, ``(words, units)`` each.
 
-    Of a bidirectional layer it is the one that reads forwards.
+    See `first_recurrent`.
     """
     tokenized = tokenizer(tf.constant([" ".join(words)]))
-    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
-    wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
-    layer = getattr(wrapper, "forward_layer", wrapper)
+    layer, wrapper = first_recurrent(model)
     inputs, *_ = keras.tree.flatten(wrapper.input)  # the second, if any, is the mask
     sequences = keras.Model(model.input, inputs)(tokenized)
     traces = trace_gates(layer, sequences)

@@ -3,7 +3,11 @@
 import dataclasses
 
 from recipes.data import tfds
-from recipes.data.samples import sample_digits, sample_reviews
+from recipes.data.samples import (
+    sample_digits,
+    sample_reviews,
+    sample_unlabelled_reviews,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,17 @@ def load_imdb(source):
         source: ``"auto"``, ``"full"`` or ``"sample"``: see `load`.
     """
     return load("imdb_reviews", source, sample_reviews)
+
+
+def load_unlabelled_reviews(source):
+    """Return IMDB's 50,000 texts without labels, ``(n,)`` of bytes.
+
+    Args:
+        source: ``"full"`` or ``"sample"``: that of the labelled ones.
+    """
+    if source == "sample":
+        return sample_unlabelled_reviews()
+    return tfds.load_unlabelled("imdb_reviews")
 
 
 def load(name, source, sample):

@@ -42,3 +42,8 @@ def sample_reviews():
     """
     train, test = make_reviews(4000, seed=1), make_reviews(1000, seed=2)
     return "a sample of 5,000 made-up reviews, not IMDB", train, test
+
+
+def sample_unlabelled_reviews():
+    """Return 2,000 more made-up reviews, without labels."""
+    return make_reviews(2000, seed=3)[0]

@@ -25,7 +25,7 @@ PROBE_TIMEOUT = (
 DOWNLOAD_TIMEOUT = 1800  # seconds to download and prepare a data set
 SIZES = {
     "mnist": {"train": 60_000, "test": 10_000},
-    "imdb_reviews": {"train": 25_000, "test": 25_000},
+    "imdb_reviews": {"train": 25_000, "test": 25_000, "unsupervised": 50_000},
 }
 #: What TensorFlow raises where the system refuses to read a file.
 REFUSALS = (
@@ -51,6 +51,23 @@ def load(name, needed):
         UserError: The prepared copy cannot be read or is damaged, the download fails,
             or, if ``needed``, there is no network.
     """
+    builder = prepare(name, needed)
+    return None if builder is None else read(name, builder)
+
+
+def load_unlabelled(name):
+    """Return the inputs of a prepared data set's unlabelled split.
+
+    Raises: See `load`.
+    """
+    return read_split(name, prepare(name, needed=True), "unsupervised")[0]
+
+
+def prepare(name, needed):
+    """Return a data set's builder, with a prepared copy; None without network.
+
+    Arguments and errors are those of `load`.
+    """
     builder = make_builder(name)
     if not is_prepared(name, builder.data_path):
         unreachable = first_unreachable(builder)
@@ -66,7 +83,7 @@ def load(name, needed):
         else:
             print(f"No prepared {name} in {builder.data_path}, and {unreachable}.")
             return None
-    return read(name, builder)
+    return builder
 
 
 def make_builder(name):
@@ -112,21 +129,25 @@ def is_prepared(name, folder):
 
 def read(name, builder):
     """Return a prepared data set's description, training and test split."""
-    splits = {}
-    for split, size in SIZES[name].items():
-        try:
-            examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
-            inputs, labels = examples[INPUTS[name]], examples["label"].astype("int32")
-        except Exception as error:  # a damaged file can raise almost anything
-            raise UserError(unusable(name, builder.data_path, error)) from error
-        if len(labels) != size:
-            error = ValueError(f"{split} has {len(labels)} examples instead of {size}")
-            raise UserError(unusable(name, builder.data_path, error))
-        splits[split] = (inputs[..., 0] if name == "mnist" else inputs, labels)
+    train, test = (read_split(name, builder, split) for split in ("train", "test"))
     description = (
         f"{name} of TensorFlow Datasets, {builder.info.version}, in {builder.data_path}"
     )
-    return description, splits["train"], splits["test"]
+    return description, train, test
+
+
+def read_split(name, builder, split):
+    """Return inputs and labels of a split of a prepared data set."""
+    try:
+        examples = tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1))
+        inputs, labels = examples[INPUTS[name]], examples["label"].astype("int32")
+    except Exception as error:  # a damaged file can raise almost anything
+        raise UserError(unusable(name, builder.data_path, error)) from error
+    size = SIZES[name][split]
+    if len(labels) != size:
+        error = ValueError(f"{split} has {len(labels)} examples instead of {size}")
+        raise UserError(unusable(name, builder.data_path, error))
+    return inputs[..., 0] if name == "mnist" else inputs, labels
 
 
 def unusable(name, folder, error):

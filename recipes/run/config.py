@@ -6,6 +6,7 @@ from custom_layers import LAYERS
 from recipes.run.command_line import UserError, check_flags, flag
 from recipes.run.values import FOLDER
 
+PRESETS = ("modern", "best", "classic")
 LEARNING_RATE = {"least": 1e-9, "most": 1000}  # the limits of that flag
 
 
@@ -13,7 +14,7 @@ LEARNING_RATE = {"least": 1e-9, "most": 1000}  # the limits of that flag
 class Config:
     """The choices that both programs offer."""
 
-    preset: str = flag("modern", "the program to run", choices=("modern", "classic"))
+    preset: str = flag("modern", "the program to run", choices=PRESETS)
     cell: str = flag("lstm", "the recurrent cell", choices=tuple(LAYERS))
     units: int = flag(128, "units of the recurrent layer", least=1, most=10_000)
     epochs: int = flag(

@@ -54,6 +54,7 @@ class RunFolder:
     checkpoint = _file(
         "checkpoint.npz"
     )  # all that resuming needs; until it is finished
+    guesses = _file("guesses.npy")  # IMDB, preset best: labels of unlabelled reviews
     model = _file("model.keras")  # the best model so far
     history = _file("history.csv")  # a row for each validation
     metrics = _file("metrics.json")  # the figures; once the run is finished

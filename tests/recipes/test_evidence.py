@@ -83,3 +83,52 @@ def test_a_review_s_own_label_is_not_in_its_evidence(reviews):
     )
     np.testing.assert_array_equal(before[inside], after[inside])
     assert np.any(before[~inside] != after[~inside])
+
+
+def test_more_reviews_count_by_their_probabilities(reviews):
+    """Those of 0 and 1 as if they were labelled; those of a half as much as none."""
+    words, labels, groups = reviews
+    few = slice(200)
+
+    def table(*arguments):
+        layer = NgramWeights(VOCABULARY, kinds=2)
+        evidence.fit_evidence(layer, *arguments)
+        return layer(words)
+
+    labelled = words[few], labels[few], groups[few]
+    certain = words[200:], labels[200:].astype("float32")
+    both = table(*labelled, certain)
+    np.testing.assert_allclose(both, table(words, labels, groups), atol=2e-3)
+    alone = table(*labelled)
+    assert np.max(np.abs(np.asarray(both) - np.asarray(alone))) > 0.1
+    undecided = words[few], np.full(200, 0.5)  # the n-grams of the same reviews
+    doubled = table(*labelled, undecided, 4)  # each n-gram has twice as many holders
+    np.testing.assert_allclose(doubled, alone, atol=2e-3)
+
+
+def test_with_more_reviews_a_label_is_not_in_its_own_evidence(reviews):
+    words, labels, groups = reviews
+    few, more = slice(200), (words[200:], labels[200:] * 0.8 + 0.1)
+
+    def own(labels):
+        layer = NgramWeights(VOCABULARY, kinds=2)
+        return evidence.fit_evidence(layer, words[few], labels, groups[few], more)
+
+    inside = groups[few] % evidence.FOLDS == 3
+    before = own(labels[few])
+    after = own(np.where(inside, 1 - labels[few], labels[few]))
+    assert before.shape == (200, 15, 3, 2)
+    np.testing.assert_array_equal(before[inside], after[inside])
+    assert np.any(before[~inside] != after[~inside])
+    without = evidence.fit_evidence(
+        NgramWeights(VOCABULARY, kinds=2), words[few], labels[few], groups[few]
+    )
+    assert np.any(before[inside] != without[inside])
+
+
+def test_least_says_how_many_reviews_must_hold_an_n_gram():
+    words = np.array([[1, 2], [1, 3], [1, 4], [2, 5]] * 3)
+    labels, groups = np.arange(12) % 2, np.arange(12)
+    layer = NgramWeights(VOCABULARY, longest=1, kinds=2)
+    evidence.fit_evidence(layer, words, labels, groups, least=4)
+    assert list(layer.table[0]) == [1, 2]  # of 9 and of 6 reviews, the others of 3

@@ -12,8 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from recipes import imdb, mnist
+from recipes import imdb, mnist, resume
 from recipes.data.datasets import Dataset
+from recipes.run.command_line import UserError
+from recipes.run.config import PRESETS
 from recipes.run.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -29,6 +31,10 @@ KEYS = {
     "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell",
     "preset", "parameters", "recurrent_kernel", "config", "versions", "device",
 }  # fmt: skip
+
+
+def test_the_presets():
+    assert all(tuple(program.PRESETS) == PRESETS for program in PROGRAMS.values())
 
 
 def train(recipe, parent, flags=""):
@@ -47,7 +53,7 @@ def history(folder):
 
 
 @pytest.mark.parametrize("recipe", PROGRAMS)
-@pytest.mark.parametrize("preset", ["classic", "modern"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     status, metrics, folder = train(recipe, tmp_path, f"--preset {preset}")
     assert status == 0
@@ -57,6 +63,7 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     assert (metrics["data"], metrics["preset"]) == ("sample", preset)
     assert {path.name for path in folder.path.iterdir()} == {
         *("config.json", "history.csv", "metrics.json", "model.keras"),
+        *(["guesses.npy"] if (recipe, preset) == ("imdb", "best") else []),
     }
     rows = history(folder)
     assert list(rows[0])[:2] == ["validation", "step"]
@@ -72,6 +79,51 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     for words in ("backend tensorflow", "train", "validate", "test", "parameters"):
         assert words in first
     assert printed.rstrip().endswith("do not compare with the real data's.")
+
+
+@pytest.mark.parametrize("stop", ["before", "after"])
+def test_best_is_resumed_with_the_same_result(stop, tmp_path, monkeypatch, capsys):
+    """Stopped before or after the guesses of the unlabelled reviews were written."""
+    _, expected, _ = train("imdb", tmp_path, "--preset best")
+    usual = imdb.fit if stop == "after" else imdb.predict
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    name = usual.__name__
+    monkeypatch.setattr(imdb, name, interrupt)
+    flags = f"{SMALL['imdb']} --preset best --runs {tmp_path} --name stopped".split()
+    assert imdb.main(flags) == 130
+    folder = RunFolder(tmp_path / "imdb" / "stopped")
+    assert folder.guesses.exists() == (stop == "after")
+    monkeypatch.setattr(imdb, name, usual)
+    capsys.readouterr()
+    assert resume.main(["--run", str(folder)]) == 0
+    trained_again = "labels the unlabelled" in capsys.readouterr().out
+    assert trained_again == (stop == "before")
+    metrics = json.loads(folder.metrics.read_text())
+    for key in ("test_accuracy", "validation_accuracy", "steps"):
+        assert metrics[key] == expected[key]
+    losses = [history(RunFolder(tmp_path / "imdb" / run)) for run in ("run", "stopped")]
+    assert losses[0][-1]["val_loss"] == losses[1][-1]["val_loss"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", b"nan"])
+def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imdb, "fit", interrupt)
+    flags = f"{SMALL['imdb']} --preset best --runs {tmp_path} --name stopped".split()
+    assert imdb.main(flags) == 130
+    folder = RunFolder(tmp_path / "imdb" / "stopped")
+    if content == b"nan":
+        np.save(folder.guesses, np.full(200, np.nan))
+    else:
+        folder.guesses.write_bytes(content)
+    with pytest.raises(UserError, match="guesses.npy") as raised:
+        resume.main(["--run", str(folder)])
+    assert "\n" not in str(raised.value)
 
 
 def choose(recipe, source, flags):
@@ -92,7 +144,7 @@ def choose(recipe, source, flags):
 
 
 @pytest.mark.parametrize("recipe", PROGRAMS)
-@pytest.mark.parametrize("preset", ["classic", "modern"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_sample_has_settings_of_its_own(recipe, preset, capsys):
     program, flags = PROGRAMS[recipe].PROGRAM, ["--preset", preset]
     usual = vars(program.presets[preset])

@@ -7,7 +7,7 @@ import tensorflow as tf
 from networks import answers_by_word, make_imdb
 
 from custom_layers import LAYERS
-from recipes import imdb, reading
+from recipes import imdb, mnist, reading
 
 WORDS = [f"w{number}" for number in range(40)]
 
@@ -113,3 +113,20 @@ def test_the_trace_is_what_the_network_s_own_layer_computes(preset, cell, rng):
     else:  # all states, and beside them those of the layer that reads backwards
         forward = outputs.reshape(-1, 16)[:30, :8]
         np.testing.assert_allclose(traces["h"], forward, atol=1e-5)
+
+
+def test_a_network_of_four_directions_is_read_downwards(rng):
+    """After r rows it says what it says of the image whose other rows are black."""
+    model = mnist.make_best(mnist.MnistConfig("best", cell="gru", units=5), 9)
+    model.set_weights([rng.uniform(-1, 1, w.shape) for w in model.get_weights()])
+    images = rng.random((3, 28, 28)).astype("float32")
+    layer, by_row, traces = reading.read_rows(model, images)
+    wrapper = next(each for each in model.layers if "bidirectional" in each.name)
+    assert layer is wrapper.forward_layer
+    expected = np.asarray(wrapper(images))[..., :5]
+    np.testing.assert_allclose(traces["h"], expected, atol=1e-5)
+    answers = np.asarray(model(images))
+    np.testing.assert_allclose(by_row[:, -1], answers, atol=1e-5)
+    images[:, 11:] = 0
+    np.testing.assert_allclose(by_row[:, 10], np.asarray(model(images)), atol=1e-5)
+    assert np.max(np.abs(by_row[:, 10] - answers)) > 0.01
