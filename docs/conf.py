@@ -38,6 +38,7 @@ CONTENTS = """
 :hidden:
 
 docs/cells
+docs/conversion
 docs/training
 docs/demo
 docs/gpu

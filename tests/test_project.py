@@ -11,6 +11,7 @@ import pytest
 from reference import REFERENCES
 
 import custom_layers
+import custom_layers.conversion
 from custom_layers import LAYERS
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,7 +82,8 @@ def test_every_public_name_is_in_the_api_reference():
     documented = re.findall(
         r"^\.\. auto\w+:: (\w+)$", PAGES["docs/api.md"], re.MULTILINE
     )
-    assert sorted(documented) == sorted(custom_layers.__all__)
+    public = custom_layers.__all__ + custom_layers.conversion.__all__
+    assert sorted(documented) == sorted(public)
 
 
 @pytest.fixture

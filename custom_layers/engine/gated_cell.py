@@ -72,8 +72,8 @@ class GatedCell(RecurrentCell):
             ``keras.layers.LayerNormalization`` and TensorFlow Addons; TensorFlow 1 has
             1e-12.
         cell_clip: The new c is clipped to ±``cell_clip``, before the output gate and
-            the next step see it (Sak et al. 2014, arXiv 1402.1128; so in TensorFlow 1
-            and ONNX). None, the default: not at all.
+            the next step see it (Sak et al. 2014, arXiv 1402.1128; so in TensorFlow 1,
+            while the clip of ONNX is of the gates). None, the default: not at all.
         zoneout_h: Fraction of ``h`` that keeps its value of the step before, drawn
             anew at each step of training; their expectation at inference (Krueger et
             al. 2017, arXiv 1606.01305).

@@ -1,0 +1,220 @@
+"""From weights by their Keras names to a built layer, and back."""
+
+import keras
+import numpy as np
+
+from custom_layers.cells.coupled_lstm import CoupledLSTM, CoupledLSTMCell
+from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
+from custom_layers.conversion import gates
+from custom_layers.conversion.sources import to_numpy
+from custom_layers.engine import options
+
+FUSED = ("kernel", "recurrent_kernel", "bias")
+PEEPHOLES = tuple(f"peephole_{gate}" for gate in "ifo")
+
+
+def make(layer_class, weights, arguments):
+    """Return a built layer with given weights.
+
+    Args:
+        layer_class: Its class.
+        weights: Its weights by name. Without ``bias`` it has none.
+        arguments: Its other arguments.
+
+    Raises:
+        ValueError: The arguments give it other weights than these.
+    """
+    features = len(weights["kernel"])
+    units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
+    layer = layer_class(units, use_bias="bias" in weights, **arguments)
+    layer.build((None, None, features))
+    wanted = {weight.name for weight in layer.weights}
+    if wanted != weights.keys():
+        raise ValueError(
+            f"the source has the weights {sorted(weights)}, but with the arguments "
+            f"{arguments} the layer has {sorted(wanted)}"
+        )
+    for weight in layer.weights:
+        weight.assign(weights[weight.name])
+    return layer
+
+
+def make_lstm(weights, arguments):
+    """Return an LSTM: that of Keras, unless it needs peepholes or options of ours."""
+    peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
+    if "projection_kernel" in weights:
+        size = weights["projection_kernel"].shape[1]
+        arguments = {"projection": size} | arguments
+    if not peepholes and not arguments.keys() & {*options.OFF, "peepholes"}:
+        return make(keras.layers.LSTM, weights, arguments)
+    return make(PeepholeLSTM, weights, {"peepholes": peepholes} | arguments)
+
+
+def make_coupled(weights, arguments):
+    """Return a `CoupledLSTM`."""
+    peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
+    return make(CoupledLSTM, weights, {"peepholes": peepholes} | arguments)
+
+
+def make_gru(weights, arguments):
+    """Return a GRU of Keras; the shape of its bias tells which, if it has one."""
+    if "bias" in weights:
+        arguments = {"reset_after": weights["bias"].ndim == 2} | arguments
+    return make(keras.layers.GRU, weights, arguments)
+
+
+def make_bidirectional(forward, backward):
+    """Return one layer of two, of which the second reads backwards."""
+    layer = keras.layers.Bidirectional(forward, backward_layer=backward)
+    layer.build((None, None, forward.cell.kernel.shape[0]))
+    layer.forward_layer.set_weights(forward.get_weights())
+    layer.backward_layer.set_weights(backward.get_weights())
+    return layer
+
+
+def directions(layer, target):
+    """Return a layer as a list of those that read forwards and backwards.
+
+    Raises:
+        ValueError: It is a ``Bidirectional`` whose outputs are not side by side.
+    """
+    if not isinstance(layer, keras.layers.Bidirectional):
+        return [layer]
+    if layer.merge_mode != "concat":
+        raise ValueError(
+            f"{layer.name} has merge_mode {layer.merge_mode!r}: {target} knows only "
+            "'concat'"
+        )
+    return [layer.forward_layer, layer.backward_layer]
+
+
+def is_gru(layer):
+    """Return whether a layer is a GRU."""
+    return isinstance(getattr(layer, "cell", None), keras.layers.GRUCell)
+
+
+def is_coupled(layer):
+    """Return whether a layer has coupled gates."""
+    return _has_equations_of(getattr(layer, "cell", None), CoupledLSTMCell)
+
+
+def gru_weights(layer, target, activations=("tanh", "sigmoid")):
+    """Return the weights of a GRU by name.
+
+    Raises:
+        ValueError: As in `lstm_weights`.
+    """
+    if not is_gru(layer):
+        raise ValueError(f"{layer.name} must be a GRU, got {type(layer).__name__}")
+    _check(layer, target, activations)
+    return _by_name(layer)
+
+
+def lstm_weights(
+    layer, target, activations=("tanh", "sigmoid"), peepholes=True, kept=()
+):
+    """Return the weights of a layer by name, as those of an LSTM with four gates.
+
+    Since 1 − σ(z) = σ(−z), coupled gates are an LSTM whose input gate has the weights
+    of the forget gate with the opposite sign.
+
+    Args:
+        layer: The layer.
+        target: What they are for, in words.
+        activations: φ and σ of the target, by name; None stands for any.
+        peepholes: Whether the target has peepholes. If not, they must be zero, and are
+            left out.
+        kept: The names of the options that the target has.
+
+    Raises:
+        ValueError: The layer is no LSTM, is not built, or has what the target lacks.
+    """
+    cell = getattr(layer, "cell", None)
+    is_lstm = isinstance(cell, keras.layers.LSTMCell)
+    coupled = is_coupled(layer)
+    if not is_lstm and not coupled and not _has_equations_of(cell, PeepholeLSTMCell):
+        raise ValueError(
+            f"{layer.name} is a {type(layer).__name__}: {target} has no such layer; "
+            "allowed are LSTM, PeepholeLSTM and CoupledLSTM"
+        )
+    _check(layer, target, activations, kept)
+    weights = _by_name(layer)
+    if coupled:
+        for name in FUSED:
+            if name in weights:
+                parts = gates.split(weights[name], gates.COUPLED)
+                weights[name] = gates.join({"i": -parts["f"]} | parts, gates.LSTM)
+        if "peephole_f" in weights:
+            weights["peephole_i"] = -weights["peephole_f"]
+    return weights if peepholes else without_peepholes(weights, layer.name, target)
+
+
+def without_peepholes(weights, name, target, lost=PEEPHOLES):
+    """Return the weights without some peepholes, which must be zero."""
+    for peephole in lost:
+        if np.any(weights.get(peephole, 0)):
+            raise ValueError(
+                f"{peephole} of {name} is not zero: {target} has no such peephole"
+            )
+    return {key: value for key, value in weights.items() if key not in lost}
+
+
+def coupled_weights(weights, name, target):
+    """Return the weights of an LSTM, by name, as those of coupled gates.
+
+    Raises:
+        ValueError: The input gate has not the weights of the forget gate with the
+            opposite sign.
+    """
+    coupled = {key: weights[key] for key in weights if key != "peephole_i"}
+    pairs = {"peephole": [weights.get(f"peephole_{gate}", 0) for gate in "if"]}
+    for key in FUSED:
+        if key in weights:
+            parts = gates.split(weights[key], gates.LSTM)
+            pairs[key] = [parts["i"], parts["f"]]
+            coupled[key] = gates.join(parts, gates.COUPLED)
+    for key, (i, f) in pairs.items():
+        if np.any(np.add(i, f)):
+            raise ValueError(
+                f"{key} of {name} has an input gate of its own: {target} ties it to "
+                "the forget gate, with the opposite sign"
+            )
+    return coupled
+
+
+def _has_equations_of(cell, cell_class):
+    """Return whether a cell is of a class, and has not overwritten its equations."""
+    equations = getattr(type(cell), "equations", None)
+    return isinstance(cell, cell_class) and equations is cell_class.equations
+
+
+def _check(layer, target, activations, kept=()):
+    """Raise ValueError unless a layer is built, and has nothing that is lost."""
+    if not layer.built:
+        raise ValueError(
+            f"{layer.name} has no weights yet: call it, or "
+            "layer.build((None, None, features))"
+        )
+    for name, value in options.turned_on(layer.cell).items():
+        if name not in kept:
+            raise ValueError(
+                f"{layer.name} has {name}={value!r}: {target} has no such option"
+            )
+    names = "activation", "recurrent_activation"
+    for name, allowed in zip(names, activations, strict=True):
+        own = activation_name(getattr(layer.cell, name))
+        if own != (allowed or own):
+            raise ValueError(
+                f"{layer.name} has {name}={own!r}: {target} has {allowed!r} alone"
+            )
+
+
+def activation_name(function):
+    """Return the name of an activation of Keras."""
+    name = keras.activations.serialize(function)
+    return name if isinstance(name, str) else repr(name)
+
+
+def _by_name(layer):
+    convert = keras.ops.convert_to_numpy
+    return {weight.name: to_numpy(convert(weight)) for weight in layer.weights}

@@ -1,0 +1,209 @@
+"""Weights of the LSTM cells of TensorFlow 1."""
+
+import typing
+from typing import Any
+
+import keras
+import numpy as np
+
+from custom_layers.conversion import gates, layers
+from custom_layers.conversion.sources import Source, Weights
+
+
+class Cell(typing.NamedTuple):
+    """What a cell of TensorFlow 1 has, and what it calls it."""
+
+    order: str  # of its gates
+    peepholes: dict[str, str]  # the names, by ours
+    kernel: str  # (features + units, gates·units): W above U
+    bias: str  # (gates·units,)
+    scope: str  # the usual one
+    activations: tuple[str | None, str]  # φ and σ; None is an argument of the cell
+    options: tuple[str, ...]  # those of ours that are arguments of the cell
+    make: typing.Callable
+
+
+_PROJECTION = "projection/kernel"
+_DIAGONALS = {f"peephole_{gate}": f"w_{gate}_diag" for gate in "ifo"}
+_LSTM = Cell(
+    order=gates.TF1_LSTM,
+    peepholes=_DIAGONALS,
+    kernel="kernel",
+    bias="bias",
+    scope="lstm_cell",
+    activations=(None, "sigmoid"),
+    options=("cell_clip", "projection"),
+    make=layers.make_lstm,
+)
+CELLS = {
+    "LSTMCell": _LSTM,
+    "BasicLSTMCell": _LSTM._replace(peepholes={}, scope="basic_lstm_cell", options=()),
+    "LSTMBlockCell": _LSTM._replace(
+        activations=("tanh", "sigmoid"), options=("cell_clip",)
+    ),
+    "CoupledInputForgetGateLSTMCell": _LSTM._replace(
+        order=gates.TF1_COUPLED,
+        peepholes={"peephole_f": "W_F_diag", "peephole_o": "W_O_diag"},
+        kernel="W_0",
+        bias="B",
+        scope="coupled_input_forget_gate_lstm_cell",
+        options=(),
+        make=layers.make_coupled,
+    ),
+}
+
+
+def from_tf1(
+    source: Source,
+    cell: str,
+    prefix: str | None = None,
+    *,
+    forget_bias: float = 1.0,
+    **arguments: Any,
+) -> keras.layers.RNN:
+    """Return a layer with the weights of a cell of TensorFlow 1.
+
+    Args:
+        source: A checkpoint, as in ``"model.ckpt-1000"``, or a mapping from names to
+            arrays. It has ``kernel (features + units, 4·units)`` with the gates in the
+            order i, g, f, o and ``bias (4·units,)``; with peepholes ``w_i_diag``,
+            ``w_f_diag`` and ``w_o_diag``, each ``(units,)``; with ``num_proj``
+            ``projection/kernel (units, num_proj)``, and then ``kernel (features +
+            num_proj, 4·units)``. With coupled gates these
+            are ``W_0``, of the gates g, f, o, ``B``, ``W_F_diag`` and ``W_O_diag``.
+        cell: The class of the cell: ``"LSTMCell"``, ``"BasicLSTMCell"``,
+            ``"LSTMBlockCell"`` or ``"CoupledInputForgetGateLSTMCell"``.
+        prefix: The beginning of their names, if the source has several cells: a
+            variable scope, as in ``"rnn/multi_rnn_cell/cell_0"``.
+        forget_bias: The cell's argument, 1 by default there too. The cell adds it at
+            every step to the bias of f; here it becomes a part of the bias.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``. What
+            was an argument of the cell is not in its weights: give ``activation``,
+            ``cell_clip`` and ``projection_clip`` here if they were not the usual ones.
+
+    Returns:
+        A built ``keras.layers.LSTM``; with peepholes, ``cell_clip`` or a projection a
+        `PeepholeLSTM`; for coupled gates a `CoupledLSTM`.
+
+    Raises:
+        ValueError: A weight is missing, too many, or has another shape: the error
+            names it. Or the file is broken.
+        FileNotFoundError: There is no such file.
+        ImportError: TensorFlow, which reads the checkpoint, is not installed.
+
+    Example:
+    >>> import numpy as np
+    >>> weights = {"kernel": np.ones((3 + 4, 16)), "bias": np.zeros(16)}
+    >>> layer = from_tf1(weights, "BasicLSTMCell")
+    >>> kernel, recurrent_kernel, bias = layer.get_weights()
+    >>> bias.reshape(4, 4)[1].tolist()  # of the gate f
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    it = _cell(cell)
+    weights = Weights(source, it.bias, prefix)
+    bias = weights.take(it.bias, None)
+    units, rest = divmod(len(bias), len(it.order))
+    if rest or not units:
+        raise ValueError(
+            f"{weights.prefix}{it.bias} must have shape ({len(it.order)}·units,) for "
+            f"{cell}, got {bias.shape}"
+        )
+    kernel = weights.take(it.kernel, None, len(bias))
+    P, size = None, units  # of h
+    if "projection" in it.options and weights.has(_PROJECTION):
+        P = weights.take(_PROJECTION, units, None)
+        size = P.shape[1]
+    features = len(kernel) - size
+    if features < 1:
+        of_h = "num_proj of the projection" if P is not None else "units of the bias"
+        raise ValueError(
+            f"{weights.prefix}{it.kernel} must have more rows than the {size} {of_h}, "
+            f"got shape {kernel.shape}"
+        )
+    order = gates.COUPLED if it.make is layers.make_coupled else gates.LSTM
+    kernel, bias = (gates.reorder(array, it.order, order) for array in (kernel, bias))
+    result = {
+        "kernel": kernel[:features],
+        "recurrent_kernel": kernel[features:],
+        "bias": _add_to_forget_gate(bias, order, forget_bias),
+    }
+    if P is not None:
+        result["projection_kernel"] = P
+    if any(map(weights.has, it.peepholes.values())):
+        for name, theirs in it.peepholes.items():
+            result[name] = weights.take(theirs, units)
+    weights.finish(
+        f"it belongs to no {cell} that has a layer here; layer normalisation and "
+        "kernels in shards have none"
+    )
+    return it.make(result, arguments)
+
+
+def to_tf1(
+    layer: keras.layers.RNN,
+    cell: str,
+    prefix: str | None = None,
+    *,
+    forget_bias: float = 1.0,
+) -> dict[str, np.ndarray]:
+    """Return the weights of a layer for a cell of TensorFlow 1.
+
+    Args:
+        layer: A built ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`.
+        cell: The class of the cell, as in `from_tf1`.
+        prefix: What the names begin with: the variable scope. By default the usual one
+            of the cell, as in ``"rnn/lstm_cell"``.
+        forget_bias: The cell's argument. The bias of f is less by so much, which rounds
+            it to the precision of the weights; 0 keeps every bit.
+
+    Returns:
+        The arrays by name, with a bias and, where the cell has them and the layer has
+        one, all peepholes; zero where the layer has none.
+
+    Raises:
+        ValueError: The layer is not built, or has what the cell lacks.
+
+    Example:
+    >>> import keras
+    >>> lstm = keras.layers.LSTM(4)
+    >>> lstm.build((None, None, 3))
+    >>> list(to_tf1(lstm, "BasicLSTMCell"))
+    ['rnn/basic_lstm_cell/kernel', 'rnn/basic_lstm_cell/bias']
+    """
+    it = _cell(cell)
+    weights = layers.lstm_weights(
+        layer, cell, it.activations, peepholes=bool(it.peepholes), kept=it.options
+    )
+    order = gates.LSTM
+    if it.make is layers.make_coupled:
+        weights = layers.coupled_weights(weights, layer.name, cell)
+        order = gates.COUPLED
+    kernel = np.concatenate([weights["kernel"], weights["recurrent_kernel"]])
+    bias = weights.get("bias", np.zeros(kernel.shape[1], kernel.dtype))
+    bias = _add_to_forget_gate(bias, order, -forget_bias)
+    result = {
+        it.kernel: gates.reorder(kernel, order, it.order),
+        it.bias: gates.reorder(bias, order, it.order),
+    }
+    if it.peepholes.keys() & weights.keys():
+        zeros = np.zeros(layer.units, kernel.dtype)
+        for name, theirs in it.peepholes.items():
+            result[theirs] = weights.get(name, zeros)
+    if "projection_kernel" in weights:
+        result[_PROJECTION] = weights["projection_kernel"]
+    start = f"rnn/{it.scope}" if prefix is None else prefix.rstrip("/")
+    return {f"{start}/{name}" if start else name: result[name] for name in result}
+
+
+def _cell(name):
+    """Return what a cell has; raise ValueError for a name that is none."""
+    if name not in CELLS:
+        raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
+    return CELLS[name]
+
+
+def _add_to_forget_gate(bias, order, amount):
+    """Return a bias, with a number added to the part of f."""
+    parts = gates.split(bias, order)
+    parts["f"] = (parts["f"] + amount).astype(bias.dtype)
+    return gates.join(parts, order)

@@ -1,0 +1,138 @@
+"""Weights of TensorFlow Addons."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from custom_layers.conversion import layers
+from custom_layers.conversion.keras_weights import read_fused
+from custom_layers.conversion.sources import Source, Weights
+
+#: Our names of its peepholes.
+PEEPHOLES = {
+    "peephole_i": "input_gate_peephole_weights",
+    "peephole_f": "forget_gate_peephole_weights",
+    "peephole_o": "output_gate_peephole_weights",
+}
+
+
+#: The weights of its layer normalisation that our layer has, by our names.
+NORMS = {
+    "kernel_gamma": "kernel_norm/gamma",
+    "recurrent_gamma": "recurrent_norm/gamma",
+    "state_gamma": "state_norm/gamma",
+    "state_beta": "state_norm/beta",
+}
+#: Those that are parts of the bias here.
+BETAS = ("kernel_norm/beta", "recurrent_norm/beta")
+
+
+def from_tfa(
+    source: Source, prefix: str | None = None, **arguments: Any
+) -> keras.layers.RNN:
+    """Return a `PeepholeLSTM` with the weights of a cell of TensorFlow Addons.
+
+    The cell is a ``tfa.rnn.PeepholeLSTMCell``, or a ``tfa.rnn.LayerNormLSTMCell``,
+    which becomes a layer without peepholes and with ``layer_norm="tfa"``.
+
+    Args:
+        source: A ``.h5`` file of Keras 2, a checkpoint of its ``save_weights``, or a
+            mapping from names to arrays. It has ``kernel (features, 4·units)``,
+            ``recurrent_kernel (units, 4·units)``, ``bias (4·units,)`` and
+            ``input_gate_peephole_weights``, ``forget_gate_peephole_weights``,
+            ``output_gate_peephole_weights``, each ``(units,)``; or, in place of these,
+            ``gamma`` and ``beta`` in ``kernel_norm`` and ``recurrent_norm``, each
+            ``(4·units,)``, and in ``state_norm``, ``(units,)``.
+        prefix: The beginning of their names, if the source has several such cells: the
+            name of the layer, as in ``"rnn_1"``.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``.
+
+    Returns:
+        A built `PeepholeLSTM`.
+
+    Raises:
+        ValueError: A weight is missing, too many, or has another shape: the error
+            names it. Or the file is broken.
+        FileNotFoundError: There is no such file.
+        ImportError: The file needs a package, h5py or tensorflow.
+
+    Example:
+    >>> from custom_layers import PeepholeLSTM
+    >>> layer = PeepholeLSTM(4)
+    >>> layer.build((None, None, 3))
+    >>> from_tfa(to_tfa(layer, "rnn/peephole_lstm_cell")).units
+    4
+    """
+    endings = PEEPHOLES["peephole_i"], NORMS["state_gamma"]
+    weights = Weights(source, endings, prefix)
+    result, _ = read_fused(weights, {4: "an LSTM"})
+    units = len(result["recurrent_kernel"])
+    if any(map(weights.has, [*NORMS.values(), *BETAS])):
+        for name, theirs in NORMS.items():
+            result[name] = weights.take(theirs, units * (1 if "state" in name else 4))
+        for theirs in BETAS:
+            beta = weights.take(theirs, 4 * units)
+            result["bias"] = result.get("bias", 0) + beta
+        arguments = {"layer_norm": "tfa", "peepholes": ()} | arguments
+    else:
+        for name, theirs in PEEPHOLES.items():
+            result[name] = weights.take(theirs, units)
+    weights.finish("it belongs to no PeepholeLSTMCell and no LayerNormLSTMCell")
+    return layers.make_lstm(result, arguments)
+
+
+def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return the weights of a layer for a cell of TensorFlow Addons.
+
+    They are those of a ``tfa.rnn.PeepholeLSTMCell``, or, for a layer with
+    ``layer_norm="tfa"``, of a ``tfa.rnn.LayerNormLSTMCell``. The activations are
+    arguments of both cells, and not in the weights; the ε of the normalisation is 1e-3.
+
+    Args:
+        layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`; with
+            ``layer_norm="tfa"`` a `PeepholeLSTM` whose peepholes are zero.
+        prefix: What the names begin with.
+
+    Returns:
+        The arrays by name, in the order of the cell's ``get_weights()``. Peepholes that
+        the layer lacks are zero.
+
+    Raises:
+        ValueError: The layer is not built, or has what the cell lacks.
+
+    Example:
+    >>> import keras
+    >>> lstm = keras.layers.LSTM(4)
+    >>> lstm.build((None, None, 3))
+    >>> list(to_tfa(lstm))[2:4]
+    ['bias', 'input_gate_peephole_weights']
+    """
+    if getattr(layer, "layer_norm", False) == "tfa" and not layers.is_coupled(layer):
+        result = _normalised(layer)
+    else:
+        target = "tfa.rnn.PeepholeLSTMCell"
+        weights = layers.lstm_weights(layer, target, (None, None))
+        zeros = np.zeros(layer.units, weights["kernel"].dtype)
+        result = {name: weights[name] for name in layers.FUSED if name in weights}
+        for name, theirs in PEEPHOLES.items():
+            result[theirs] = weights.get(name, zeros)
+    start = f"{prefix.rstrip('/')}/" if prefix else ""
+    return {start + name: array for name, array in result.items()}
+
+
+def _normalised(layer):
+    """Return the weights of a ``tfa.rnn.LayerNormLSTMCell``.
+
+    The β of both products is 0: it is in the bias.
+    """
+    target, kept = "tfa.rnn.LayerNormLSTMCell", ("layer_norm",)
+    weights = layers.lstm_weights(layer, target, (None, None), False, kept)
+    if layer.layer_norm_epsilon != 1e-3:
+        raise ValueError(
+            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: "
+            f"{target} has 0.001 alone"
+        )
+    result = {name: weights[name] for name in layers.FUSED if name in weights}
+    result |= {theirs: weights[name] for name, theirs in NORMS.items()}
+    return result | dict.fromkeys(BETAS, np.zeros_like(weights["kernel_gamma"]))

@@ -1,0 +1,141 @@
+"""Between layers of Keras and ours, and files that Keras 2 wrote."""
+
+import keras
+import numpy as np
+import pytest
+from cells import assert_close, random_layer, random_states, run
+from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+
+from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
+from custom_layers.conversion import convert_layer, from_keras2
+
+LSTM = keras.layers.LSTM
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "arguments", "other_class", "other"),
+    [
+        (LSTM, {}, PeepholeLSTM, {}),
+        (LSTM, {"use_bias": False, "activation": "relu"}, PeepholeLSTM, {}),
+        (PeepholeLSTM, {"peepholes": ()}, LSTM, {}),
+        (CoupledLSTM, {}, LSTM, {}),
+        (CoupledLSTM, {}, PeepholeLSTM, {}),
+        (CoupledLSTM, {"peepholes": ("f", "o")}, PeepholeLSTM, {}),
+        (CoupledLSTM, {"peepholes": ("f",), "cell_clip": 0.5}, PeepholeLSTM, {}),
+        (PeepholeLSTM, {"peepholes": ("f",)}, PeepholeLSTM, {"peepholes": ("f", "o")}),
+    ],
+)
+def test_there_and_back_is_exact(layer_class, arguments, other_class, other, rng):
+    layer = random_layer(layer_class, 4, 5, rng, name="mine", **arguments)
+    between = convert_layer(layer, other_class, **other)
+    assert type(between) is other_class and between.name == "mine"
+    x, states = rng.uniform(-1, 1, (3, 20, 5)), random_states(layer, 3, rng)
+    outputs, end = run(between, x.astype("float32"), states)
+    wanted, wanted_end = run(layer, x.astype("float32"), states)
+    assert_close(outputs, wanted)
+    for array, expected in zip(end, wanted_end, strict=True):
+        assert_close(array, expected)
+    own = {"peepholes": arguments.get("peepholes", ())}
+    again = convert_layer(between, layer_class, **({} if layer_class is LSTM else own))
+    assert_same_weights(again, layer)
+
+
+def test_arguments_stay():
+    layer = LSTM(4, dropout=0.25, kernel_regularizer="l2", return_sequences=True)
+    layer.build((None, None, 3))
+    new = convert_layer(layer, PeepholeLSTM, return_sequences=False)
+    assert new.dropout == 0.25 and not new.return_sequences
+    assert isinstance(new.cell.kernel_regularizer, keras.regularizers.L2)
+    assert convert_layer(new, LSTM).dropout == 0.25
+
+
+def test_what_would_be_lost_is_refused(rng):
+    peephole = random_layer(PeepholeLSTM, 4, 5, rng)
+    cases = [
+        (peephole, LSTM, "peephole_i of .* is not zero: LSTM has no such peephole"),
+        (peephole, CoupledLSTM, "has an input gate of its own"),
+        (random_layer(WeightDropLSTM, 4, 5, rng), LSTM, "weight_dropout=0.5: LSTM"),
+        (random_layer(PeepholeLSTM, 4, 5, rng, cell_clip=1.0), LSTM, "cell_clip=1.0"),
+        (random_layer(keras.layers.GRU, 4, 5, rng), LSTM, "is a GRU: LSTM has no such"),
+        (random_layer(ClockworkRNN, 4, 5, rng), LSTM, "is a ClockworkRNN"),
+        (PeepholeLSTM(4), LSTM, "has no weights yet: call it"),
+        (peephole, keras.layers.GRU, "layer_class must be one of LSTM, PeepholeLSTM"),
+    ]
+    for layer, layer_class, message in cases:
+        with pytest.raises(ValueError, match=message):
+            convert_layer(layer, layer_class)
+    with pytest.raises(ValueError, match="peephole_f of .* is not zero"):
+        convert_layer(peephole, PeepholeLSTM, peepholes=("i", "o"))
+    with pytest.raises(ValueError, match="peephole_f .* is not zero: CoupledLSTM"):
+        coupled = random_layer(CoupledLSTM, 4, 5, rng, peepholes=("f",))
+        convert_layer(coupled, CoupledLSTM, peepholes=())
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "layer_class", "states"),
+    [
+        ("lstm", "lstm", LSTM, "hc"),
+        ("gru", "gru", keras.layers.GRU, "h"),
+        ("gru_cho", "gru_cho", keras.layers.GRU, "h"),
+    ],
+)
+def test_layer_computes_what_keras_2_did(name, prefix, layer_class, states):
+    pytest.importorskip("h5py")
+    layer = from_keras2(FOLDER / "keras2.h5", prefix, **BOTH)
+    assert type(layer) is layer_class
+    assert getattr(layer, "reset_after", None) == {"gru": True, "gru_cho": False}.get(
+        name
+    )
+    assert_computes(layer, "keras2.npz", name, states)
+
+
+def test_both_directions_compute_what_keras_2_did():
+    pytest.importorskip("h5py")
+    forward, backward = (
+        from_keras2(FOLDER / "keras2.h5", f"two/two/{way}_lstm", **BOTH)
+        for way in ("forward", "backward")
+    )
+    data = np.load(FOLDER / "keras2.npz")
+    start = [data[f"two_{state}0"] for state in "hcHC"]
+    outputs, end = run(forward, data["x"], start[:2])
+    turned, turned_end = run(backward, data["x"][:, ::-1], start[2:])
+    assert_close(np.concatenate([outputs, turned[:, ::-1]], -1), data["two_y"])
+    for state, array in zip("hcHC", [*end, *turned_end], strict=True):
+        assert_close(array, data[f"two_{state}"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bias": (3, 12)}, r"^a/bias must have shape \(2, 12\), got \(3, 12\)"),
+        ({"bias": (24,)}, r"^a/bias must have shape \(12,\), got \(24,\)"),
+        ({"kernel": None}, "^a/kernel is missing; there is: recurrent_kernel, bias"),
+        ({"kernel": (5, 16)}, r"^a/kernel must have shape \(any, 12\), got \(5, 16\)"),
+        ({"recurrent_kernel": (4, 4)}, r"of an LSTM or \(units, 3·units\) of a GRU"),
+        ({"recurrent_kernel": (0, 0)}, "of an LSTM or"),
+        ({"recurrent_kernel": None}, "no weight 'recurrent_kernel' is there"),
+        ({"input_gate_peephole_weights": (4,)}, "^a/input_gate.* cannot be converted"),
+    ],
+)
+def test_a_planted_fault_is_named(change, message):
+    weights = {"kernel": (5, 12), "recurrent_kernel": (4, 12), "bias": (2, 12)} | change
+    arrays = {f"a/{name}:0": np.ones(it) for name, it in weights.items() if it}
+    with pytest.raises(ValueError, match=message):
+        from_keras2(arrays)
+
+
+def test_broken_files_are_refused(tmp_path):
+    pytest.importorskip("h5py")
+    with pytest.raises(FileNotFoundError, match="no file .*none.h5"):
+        from_keras2(tmp_path / "none.h5")
+    (tmp_path / "broken.h5").write_bytes((FOLDER / "keras2.h5").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="broken.h5 cannot be read as a HDF5 file"):
+        from_keras2(tmp_path / "broken.h5")
+    for ending in (".index", ".data-00000-of-00001"):
+        content = (FOLDER / f"tfa.ckpt{ending}").read_bytes()
+        (tmp_path / f"model{ending}").write_bytes(content[: len(content) // 2])
+    pytest.importorskip("tensorflow")
+    with pytest.raises(ValueError, match="model cannot be read as a TensorFlow check"):
+        from_keras2(tmp_path / "model")
+    with pytest.raises(ValueError, match="prefix must choose one of .*'lstm/lstm/"):
+        from_keras2(FOLDER / "keras2.h5")

@@ -1,0 +1,180 @@
+"""Cells of TensorFlow 1: its checkpoint, its kernel, its published values."""
+
+import keras
+import numpy as np
+import pytest
+from cells import assert_close, random_layer, random_states, run
+from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+
+from custom_layers import CoupledLSTM, PeepholeLSTM
+from custom_layers.conversion import from_tf1, to_tf1
+
+tf = pytest.importorskip("tensorflow")
+
+CHECKPOINT = FOLDER / "tf1.ckpt"
+COUPLED = "CoupledInputForgetGateLSTMCell"
+
+
+@pytest.mark.parametrize(
+    ("cell", "scope", "layer_class", "arguments"),
+    [
+        ("LSTMCell", "peephole", PeepholeLSTM, {}),
+        ("LSTMCell", "plain", PeepholeLSTM, {"forget_bias": 0.0, "cell_clip": 0.25}),
+        ("BasicLSTMCell", "basic", keras.layers.LSTM, {}),
+        ("LSTMBlockCell", "block", PeepholeLSTM, {"forget_bias": 0.5}),
+        (COUPLED, "coupled", CoupledLSTM, {}),
+        ("LSTMCell", "projected", PeepholeLSTM, {}),
+    ],
+)
+def test_layer_computes_what_tensorflow_1_did(cell, scope, layer_class, arguments):
+    """Beside the weights the checkpoint has the slots of an optimizer."""
+    layer = from_tf1(CHECKPOINT, cell, scope, **BOTH, **arguments)
+    assert type(layer) is layer_class
+    assert_computes(layer, "tf1.npz", scope)
+
+
+@pytest.mark.parametrize("peepholes", [(), ("i", "f", "o"), ("o",)])
+def test_block_cell_computes_what_its_kernel_does(peepholes, rng):
+    """With weights that `to_tf1` wrote: of absent peepholes it writes zeros."""
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, peepholes=peepholes)
+    x, states = rng.uniform(-1, 1, (3, 7, 5)), random_states(layer, 3, rng)
+    outputs, (new_h, new_c) = run(layer, x.astype("float32"), states)
+    weights = to_tf1(layer, "LSTMBlockCell", "", forget_bias=0.5)
+    zeros = np.zeros(4, "float32")
+    (h, c), wanted = states, []
+    for t in range(7):
+        result = tf.raw_ops.LSTMBlockCell(
+            x=x[:, t].astype("float32"),
+            cs_prev=c,
+            h_prev=h,
+            w=weights["kernel"],
+            b=weights["bias"],
+            wci=weights.get("w_i_diag", zeros),
+            wcf=weights.get("w_f_diag", zeros),
+            wco=weights.get("w_o_diag", zeros),
+            forget_bias=0.5,
+            cell_clip=-1,
+            use_peephole=bool(peepholes),
+        )
+        h, c = result.h, result.cs
+        wanted.append(h.numpy())
+    assert_close(outputs, np.stack(wanted, axis=1))
+    assert_close(new_h, h)
+    assert_close(new_c, c)
+
+
+def test_coupled_cell_gives_the_published_values():
+    """tensorflow/contrib/rnn/python/kernel_tests/rnn_cell_test.py of TensorFlow 1,
+    testCoupledInputForgetGateLSTMCell: all weights 0.5, all states 0.1."""
+    weights = {"W_0": np.full((6, 6), 0.5), "B": np.zeros(6)}
+    layer = from_tf1(weights, COUPLED, **BOTH)
+    x = np.repeat(np.array([[[1.0]], [[2.0]], [[3.0]]], "float32"), 4, axis=2)
+    _, (h, c) = run(layer, x, [np.full((3, 2), 0.1, "float32")] * 2)
+    assert np.allclose(h.T, [[0.121753, 0.103349, 0.100178]] * 2, atol=1e-6)
+    assert np.allclose(c.T, [[0.137523, 0.105450, 0.100742]] * 2, atol=1e-6)
+
+
+LAYERS = [
+    ("LSTMCell", PeepholeLSTM, {}),
+    ("LSTMCell", keras.layers.LSTM, {}),
+    ("LSTMCell", PeepholeLSTM, {"projection": 3}),
+    ("BasicLSTMCell", keras.layers.LSTM, {}),
+    ("LSTMBlockCell", PeepholeLSTM, {}),
+    (COUPLED, CoupledLSTM, {}),
+    (COUPLED, CoupledLSTM, {"peepholes": ("f", "o")}),
+]
+
+
+@pytest.mark.parametrize(("cell", "layer_class", "arguments"), LAYERS)
+def test_there_and_back_through_a_checkpoint(
+    cell, layer_class, arguments, rng, tmp_path
+):
+    """Every bit is kept without a forget bias; with one, the bias of f is rounded."""
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    names, path = to_tf1(layer, cell, "a/b", forget_bias=0.0), str(tmp_path / "model")
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for name, array in names.items():
+            tf.compat.v1.get_variable(name, initializer=array)
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, path)
+    again = from_tf1(path, cell, forget_bias=0.0, **BOTH)
+    assert_same_weights(again, layer)
+    rounded = from_tf1(to_tf1(layer, cell), cell, **BOTH)
+    for array, wanted in zip(rounded.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=0, atol=2e-7)
+
+
+@pytest.mark.parametrize("cell", ["LSTMCell", COUPLED])
+def test_arrays_there_and_back_are_the_same(cell):
+    scope = {"LSTMCell": "peephole", COUPLED: "coupled"}[cell]
+    layer = from_tf1(CHECKPOINT, cell, scope, forget_bias=0)
+    reader = tf.train.load_checkpoint(str(CHECKPOINT))
+    written = to_tf1(layer, cell, f"{scope}/rnn/cell", forget_bias=0)
+    assert len(written) == {"LSTMCell": 5, COUPLED: 4}[cell]
+    (scope,) = {
+        name.rpartition("/")[0]
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith(scope + "/") and "Adam" not in name
+    }
+    for name, array in written.items():
+        name = f"{scope}/{name.rpartition('/')[2]}"
+        np.testing.assert_array_equal(array, reader.get_tensor(name))
+
+
+@pytest.mark.parametrize(
+    ("cell", "scope", "message"),
+    [
+        (
+            "LSTMBlockCell",
+            "projected",
+            "/projection/kernel cannot be converted: .* no LSTMBlockCell",
+        ),
+        (COUPLED, "coupled_norm", "forget/beta, .*layer normalisation"),
+        (COUPLED, "basic", "prefix must choose one of .*'basic', which chooses none"),
+        ("BasicLSTMCell", "peephole", "w_f_diag, .*w_i_diag.* no BasicLSTMCell"),
+        ("LSTMCell", "coupled", "prefix must choose one of .*'coupled', which"),
+        ("LSTMCell", None, "prefix must choose one of .*'peephole/rnn/lstm_cell/'"),
+        ("GRUCell", "basic", "cell must be one of LSTMCell, .*got 'GRUCell'"),
+    ],
+)
+def test_what_has_no_layer_is_refused(cell, scope, message):
+    with pytest.raises(ValueError, match=message):
+        from_tf1(CHECKPOINT, cell, scope)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bias": None}, "^no weight 'bias' is there, only: a/kernel"),
+        ({"kernel": None}, "^a/kernel is missing; there is: bias, w_i_diag"),
+        ({"w_f_diag": None}, "^a/w_f_diag is missing"),
+        ({"w_f_diag": (3,)}, r"^a/w_f_diag must have shape \(4,\), got \(3,\)"),
+        ({"kernel": (9, 15)}, r"^a/kernel must have shape \(any, 16\), got \(9, 15\)"),
+        ({"kernel": (4, 16)}, r"^a/kernel must have more rows than the 4 units"),
+        ({"bias": (15,)}, r"^a/bias must have shape \(4·units,\) for LSTMCell, got"),
+        ({"bias": (0,)}, r"^a/bias must have shape"),
+        ({"gamma": (4,)}, "^a/gamma cannot be converted"),
+    ],
+)
+def test_a_planted_fault_is_named(change, message):
+    weights = {"kernel": (9, 16), "bias": (16,)}
+    weights |= {f"w_{gate}_diag": (4,) for gate in "ifo"} | change
+    arrays = {f"a/{name}": np.ones(it) for name, it in weights.items() if it}
+    with pytest.raises(ValueError, match=message):
+        from_tf1(arrays, "LSTMCell")
+
+
+def test_what_a_cell_lacks_is_refused(rng):
+    peephole = random_layer(PeepholeLSTM, 4, 5, rng)
+    with pytest.raises(ValueError, match="peephole_i .* not zero: BasicLSTMCell"):
+        to_tf1(peephole, "BasicLSTMCell")
+    with pytest.raises(ValueError, match="an input gate of its own"):
+        to_tf1(peephole, COUPLED)
+    relu = random_layer(PeepholeLSTM, 4, 5, rng, activation="relu")
+    assert to_tf1(relu, "LSTMCell")  # an argument of the cell
+    with pytest.raises(ValueError, match="activation='relu'.* 'tanh' alone"):
+        to_tf1(relu, "LSTMBlockCell")
+    clipped = random_layer(PeepholeLSTM, 4, 5, rng, cell_clip=1.0, peepholes=())
+    assert to_tf1(clipped, "LSTMCell")  # an argument of the cell
+    with pytest.raises(ValueError, match="cell_clip=1.0: BasicLSTMCell has no such"):
+        to_tf1(clipped, "BasicLSTMCell")
