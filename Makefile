@@ -28,7 +28,7 @@ TRAIN := CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: $(TRAIN) ARGS"
-	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN"
+	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN; of export: RUN FORMAT ARGS"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -57,6 +57,11 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-demo.txt
 	@touch $@
 
+.venv/ready-export: requirements-export.txt .venv/ready
+	@echo "Installing the packages of requirements-export.txt into .venv …"
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-export.txt
+	@touch $@
+
 train-mnist: .venv/ready  ## train on MNIST, read row by row
 	@$(VENV)/python -m recipes mnist $(call flags,$(TRAIN))
 
@@ -74,6 +79,10 @@ predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
 
 predict-imdb: .venv/ready  ## say whether TEXT="…", or each line of FILE=… or standard input, is a good review
 	@$(VENV)/python -m recipes predict imdb $(call flags,TEXT FILE RUN)
+
+.PHONY: export
+export: .venv/ready-export  ## write the model of the run RUN as FORMAT=onnx, savedmodel or litert, next to it
+	@$(VENV)/python -m recipes export $(call flags,RUN FORMAT)
 
 .PHONY: demo
 demo: .venv/ready-demo  ## play in the browser, at 127.0.0.1 only; PORT=… chooses the port

@@ -14,6 +14,7 @@ from custom_layers.cells.depth_gated_lstm import DepthGatedLSTM, DepthGatedLSTMC
 from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMCell
 from custom_layers.engine.gated_cell import GatedCell
+from custom_layers.export.to_onnx import to_onnx
 from custom_layers.inspection.kernel_report import kernel_report
 from custom_layers.inspection.trace_gates import trace_gates
 from custom_layers.ngram_weights import NgramWeights
@@ -50,5 +51,6 @@ __all__ = [
     "WeightDropLSTMCell",
     "kernel_report",
     "standardize_text",
+    "to_onnx",
     "trace_gates",
 ]

@@ -86,15 +86,20 @@ class NgramWeights(keras.layers.Layer):
             Integers ``(texts, words, longest)``: those of the word, the pair, …; -1
             where none ends, or one that stands in the text again further on.
         """
+        of_lengths = [last_ones(numbers) for numbers in self._ngrams(words)]
+        return ops.stack(of_lengths, axis=-1)
+
+    def _ngrams(self, words):
+        """Return the numbers of all words, of all pairs, …, each ``(texts, words)``."""
         last: Any = ops.cast(words, "int64")
-        steps = last.shape[1]
+        steps = ops.shape(last)[1]
         numbers, is_one, of_lengths = ops.zeros_like(last), last > 0, []
         for back in range(self.longest):
             earlier = ops.pad(last, [[0, 0], [back, 0]])[:, :steps]
             numbers = numbers + earlier * self.vocabulary**back
             is_one = ops.logical_and(is_one, earlier > 0)
-            of_lengths.append(last_ones(ops.where(is_one, numbers, NONE)))
-        return ops.stack(of_lengths, axis=-1)
+            of_lengths.append(ops.where(is_one, numbers, NONE))
+        return of_lengths
 
     def set_table(self, numbers: npt.ArrayLike, weights: npt.ArrayLike) -> None:
         """Say which weights n-grams have; it takes the place of an earlier table.

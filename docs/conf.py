@@ -39,6 +39,7 @@ CONTENTS = """
 
 docs/cells
 docs/conversion
+docs/export
 docs/training
 docs/demo
 docs/gpu

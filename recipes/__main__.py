@@ -18,55 +18,17 @@ try:  # before all else: only while Python itself starts does Ctrl-C show a trac
 except KeyboardInterrupt:
     sys.exit(130)
 
-import contextlib
-import faulthandler
 import importlib
-import os
 
 PROGRAMS = {
     "mnist": "train on MNIST, read row by row",
     "imdb": "train on film reviews",
     "predict": "say which digit an image shows, or whether a review is good",
+    "export": "write a trained model as ONNX, SavedModel or LiteRT",
     "resume": "resume an interrupted run",
     "runs": "list all runs",
     "demo": "play in the browser: draw a digit, type a review",
 }
-# Keras would import them, which takes more than a second.
-SLOW = ("sklearn", "matplotlib.pyplot", "pandas")
-
-
-@contextlib.contextmanager
-def fast_and_quiet():
-    """Import libraries that write to standard error before they can be told not to.
-
-    Keras takes the packages `SLOW` for not installed: what it does with them, wrappers
-    for scikit-learn and galleries of images, is not used. What was written is shown if
-    the import fails; if it crashes in native code, Python's traceback of the crash.
-    """
-    import tempfile
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # errors become exceptions
-    hidden = [name for name in SLOW if name not in sys.modules]
-    restore = faulthandler.enable if faulthandler.is_enabled() else faulthandler.disable
-    with (
-        open(os.dup(2), "wb", 0) as standard_error,
-        tempfile.TemporaryFile() as written,
-    ):
-        faulthandler.enable(standard_error)
-        os.dup2(written.fileno(), 2)
-        sys.modules.update(dict.fromkeys(hidden))
-        try:
-            yield
-        except BaseException:
-            written.seek(0)
-            with contextlib.suppress(OSError):  # nobody reads it
-                standard_error.write(written.read())
-            raise
-        finally:
-            os.dup2(standard_error.fileno(), 2)
-            restore()
-            for name in hidden:
-                del sys.modules[name]
 
 
 def start(arguments):
@@ -82,10 +44,12 @@ def start(arguments):
     for name, summary in PROGRAMS.items():
         programs.add_parser(name, help=summary)
     name = parser.parse_args(arguments[:1]).program
-    if name != "runs":  # which needs no Keras
+    if name not in ("runs", "predict"):  # they need no Keras, or not always
         from recipes.run.keras_settings import check_keras_settings
 
         check_keras_settings()
+    from recipes.run.quiet import fast_and_quiet
+
     with fast_and_quiet():
         program = importlib.import_module(f"recipes.{name}")
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

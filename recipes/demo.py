@@ -29,17 +29,16 @@ from recipes.pictures.words import (
 from recipes.predict import answer, load_model
 from recipes.reading import (
     Reading,
-    decode,
     read_rows,
     read_words,
     split_words,
     trace_words,
-    visible,
     word_numbers,
 )
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.folder import find_runs
 from recipes.run.keras_settings import check_backend
+from recipes.run.texts import decode, visible
 from recipes.run.values import Allowed
 
 HOST = "127.0.0.1"

@@ -1,4 +1,8 @@
-"""Use a trained model: say which digit an image shows, or whether a review is good."""
+"""Use a trained model: say which digit an image shows, or whether a review is good.
+
+With an exported model, RUN=model.onnx, onnxruntime answers, in a second: Keras and
+TensorFlow, which take ten to start, are imported only where a model needs them.
+"""
 
 import codecs
 import contextlib
@@ -11,17 +15,15 @@ import stat
 import sys
 import warnings
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-import custom_layers  # noqa: F401 - registers the layers
-from recipes.data.digit_image import read_digit
-from recipes.reading import decode, visible
+from recipes.onnx_model import OnnxModel
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.files import is_file
 from recipes.run.folder import RunFolder, list_folders
-from recipes.run.keras_settings import check_backend
+from recipes.run.keras_settings import check_backend, check_keras_settings
+from recipes.run.quiet import fast_and_quiet
+from recipes.run.texts import decode, in_one_line, visible
 
 LINE_LIMIT = 2**20  # bytes of a review
 WAIT = 500  # milliseconds without a word while nobody writes to a named pipe
@@ -68,41 +70,79 @@ def find_model(recipe, runs, name):
 
 
 def load_model(recipe, path):
-    """Load a recipe's model; raise UserError if that fails, or the file holds none."""
-    try:
-        open(path, "rb").close()  # an OSError after that is Keras's, of a damaged file
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = keras.saving.load_model(path, compile=False)
-            made_by = recipe_of(model)
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise UserError(f"cannot read {path}: too little memory") from error
-    except Exception as error:  # a damaged file can raise almost anything in Keras
-        raise UserError(
-            f"cannot load {path}, it is damaged or no model: {in_one_line(error)}"
-        ) from error
+    """Load a recipe's model, a ``.keras`` or ``.onnx`` file.
+
+    Raises:
+        UserError: That fails, or the file holds no model of the recipe.
+    """
+    model, made_by = load(path)
     if made_by != recipe:
         made = f"made by the {made_by} recipe" if made_by else "made by neither recipe"
         raise UserError(f"{path} is not a model of the {recipe} recipe: it was {made}")
     return model
 
 
+def load(path):
+    """Return the model in a file, and the recipe that made it, or None.
+
+    Raises:
+        UserError: It cannot be read, or is no model.
+    """
+    try:
+        open(path, "rb").close()  # an OSError after that is of a damaged file
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    is_onnx = pathlib.Path(path).suffix == ".onnx"
+    if not is_onnx:
+        import_keras()
+    try:
+        if is_onnx:
+            model = OnnxModel(path)
+            return model, model.recipe
+        return load_keras(path)
+    except UserError:
+        raise
+    except MemoryError as error:
+        raise UserError(f"cannot read {path}: too little memory") from error
+    except Exception as error:  # a damaged file can raise almost anything
+        raise UserError(
+            f"cannot load {path}, it is damaged or no model: {in_one_line(error)}"
+        ) from error
+
+
+def import_keras():
+    """Import Keras, which takes seconds; raise UserError where it cannot be used."""
+    check_keras_settings()
+    quiet = contextlib.nullcontext() if "keras" in sys.modules else fast_and_quiet()
+    with quiet:
+        import keras
+
+        import custom_layers  # noqa: F401 - registers the layers
+    check_backend(keras.backend.backend())
+
+
+def load_keras(path):
+    """Return Keras's model in a file, and the recipe that made it, or None."""
+    import keras
+    import tensorflow as tf
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(path, compile=False)
+            return model, recipe_of(model)
+    except tf.errors.ResourceExhaustedError as error:
+        raise MemoryError from error
+
+
 def recipe_of(model):
-    """Return the recipe that made a model, or None."""
+    """Return the recipe that made a model of Keras's, or None."""
     if len(model.inputs) == 1 and len(model.outputs) == 1:
         if model.inputs[0].dtype == "string" and model.output_shape == (None, 1):
             return "imdb"
         if model.input_shape == (None, 28, 28) and model.output_shape == (None, 10):
             return "mnist"
     return None
-
-
-def in_one_line(error):
-    """Return the beginning of what an error says."""
-    return visible(" ".join(str(error).split()))[:200] or type(error).__name__
 
 
 def answer(model, path, inputs):
@@ -141,6 +181,8 @@ def predict_mnist(options):
             "no image is given: name one with IMAGE=digit.png (make) or "
             "--image digit.png (python -m)"
         )
+    from recipes.data.digit_image import read_digit  # its libraries take a second
+
     image = read_digit(options.image)
     path = find_model("mnist", options.runs, options.run)
     probabilities = answer(load_model("mnist", path), path, image[None])
@@ -262,9 +304,18 @@ def check_encoding(block, source):
     return invalid > 0
 
 
+def as_batch(model, text):
+    """Return a batch of one text for a model."""
+    if isinstance(model, OnnxModel):
+        return [text]
+    import tensorflow as tf
+
+    return tf.constant([text])
+
+
 def classify(model, path, text):
     """Return label, probability of the label, both probabilities, and the text."""
-    (good,) = answer(model, path, tf.constant([text]))
+    (good,) = answer(model, path, as_batch(model, text))
     probabilities = {"bad": 1 - good, "good": good}
     label = "good" if good > 0.5 else "bad"
     return {
@@ -291,7 +342,9 @@ def main(arguments):
     mnist.add_argument("--image", help="an image of one digit, of any size")
     for recipe, predict in (imdb, predict_imdb), (mnist, predict_mnist):
         recipe.add_argument(
-            "--run", default="", help="name or folder of the run (default: the newest)"
+            "--run",
+            default="",
+            help="name or folder of the run, or an .onnx file (default: the newest)",
         )
         recipe.add_argument(
             "--runs",
@@ -304,7 +357,6 @@ def main(arguments):
         )
         recipe.set_defaults(predict=predict)
     options = parser.parse_args(arguments)
-    check_backend(keras.backend.backend())
     return options.predict(options)
 
 

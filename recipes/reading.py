@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from custom_layers import trace_gates
 from custom_layers.text import fold
-from recipes.run.values import printable
+from recipes.run.texts import decode
 
 LONGEST = 90  # words of the review that is read
 CANDIDATES = 6  # reviews among which it is chosen
@@ -67,24 +67,6 @@ def first_recurrent(model):
     kinds = (keras.layers.RNN, keras.layers.Bidirectional)
     wrapper = next(layer for layer in model.layers if isinstance(layer, kinds))
     return getattr(wrapper, "forward_layer", wrapper), wrapper
-
-
-def decode(review):
-    """Return a review, text or bytes, as text that can be written as UTF-8."""
-    if isinstance(review, bytes):
-        return review.decode("utf-8", "replace")
-    return re.sub("[\ud800-\udfff]", "\ufffd", str(review))  # halves of a pair
-
-
-def visible(text):
-    r"""Return a text in one line in which what is not printable is written out.
-
-    A terminal obeys escape sequences, and hides or turns round other text.
-
-    >>> print(visible("a \x1b[31mb\u202e\u00a0c"))
-    a \x1b[31mb\u202e c
-    """
-    return printable("".join(" " if it.isspace() else it for it in text))
 
 
 def split_words(text):

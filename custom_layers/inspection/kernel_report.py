@@ -31,7 +31,7 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     "Keras's loop: unroll is True, cuDNN needs False"
     """
     report = {}
-    for layer in _recurrent_layers(model, set()):
+    for layer in find_layers(model, keras.layers.RNN):
         name, count = layer.name, 1
         while name in report:  # models inside the model may repeat a name
             name, count = f"{layer.name} ({count + 1})", count + 1
@@ -54,16 +54,18 @@ def _in_words(kernel, reason):
     return f"{kernel}: {reason}" if kernel == KERAS else kernel
 
 
-def _recurrent_layers(thing, seen):
-    """Yield every recurrent layer in a layer or container, once each.
+def find_layers(thing, kind, seen=None):
+    """Yield every layer of a kind in a layer or container, once each.
 
     Args:
         thing: A layer is searched by its attributes; a dict, list, tuple or set by its
             values. All attributes count, private ones too: it does no harm to look
-            there.
+            there. A recurrent layer is not searched.
+        kind: The class of the layers.
         seen: The ids of what was looked into before.
     """
     parts = ()
+    seen = set() if seen is None else seen
     if id(thing) in seen:
         return
     seen.add(id(thing))
@@ -72,12 +74,12 @@ def _recurrent_layers(thing, seen):
     elif isinstance(thing, (list, tuple, set)):
         parts = thing
     elif isinstance(thing, keras.layers.Layer):
-        if isinstance(thing, keras.layers.RNN):
+        if isinstance(thing, kind):
             yield thing
-        else:
+        if not isinstance(thing, keras.layers.RNN):
             parts = (
                 getattr(thing, "layers", ()),
                 vars(thing),
             )  # a model's in order, then all others
     for part in parts:
-        yield from _recurrent_layers(part, seen)
+        yield from find_layers(part, kind, seen)

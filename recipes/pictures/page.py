@@ -5,8 +5,8 @@ import pathlib
 import string
 
 from recipes.pictures.words import BAD, GOOD, colour_words, summarize, without_tags
-from recipes.reading import visible
 from recipes.run.files import write_text
+from recipes.run.texts import visible
 
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
 

@@ -6,8 +6,8 @@ import textwrap
 import numpy as np
 
 from recipes.pictures.figure import KEPT, TRAIN, figure
-from recipes.reading import decode, visible
 from recipes.run.files import write_text
+from recipes.run.texts import decode, visible
 
 
 def draw_calibration(path, labels, probabilities, bins=10):

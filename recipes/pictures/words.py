@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from recipes.pictures.figure import KEPT, TRAIN, figure
 from recipes.pictures.gates import draw_panel, gate_panels
-from recipes.reading import visible
+from recipes.run.texts import visible
 
 GOOD, BAD = (33, 102, 172), (217, 95, 2)  # colour-blind people tell them apart, too
 COLUMNS = 108  # letters in a line

@@ -18,6 +18,7 @@ TARGETS = {
     "runs": "ARGS",
     "predict-mnist": "IMAGE RUN ARGS",
     "predict-imdb": "TEXT FILE RUN ARGS",
+    "export": "RUN FORMAT ARGS",
     "bench": "ARGS",
 }
 VALUES = [
@@ -87,9 +88,9 @@ def project(tmp_path_factory):
         f"#!{sys.executable} -S\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n"
     )
     python.chmod(0o755)
-    for name in ("requirements", "requirements-dev"):
+    for name in ("requirements", "requirements-dev", "requirements-export"):
         (folder / f"{name}.txt").touch()
-    for name in ("ready", "ready-dev"):
+    for name in ("ready", "ready-dev", "ready-export"):
         (folder / ".venv" / name).touch()
     return folder
 

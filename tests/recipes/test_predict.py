@@ -17,6 +17,7 @@ from digit_files import KINDS, digits, draw
 from PIL import Image
 
 from recipes import predict
+from recipes.data import digit_image
 from recipes.data.digit_image import read_digit
 from recipes.run.command_line import UserError
 from recipes.run.folder import RunFolder
@@ -287,12 +288,12 @@ def test_a_model_that_cannot_be_read_is_not_called_damaged(
 ):
     """Nor is it called missing, where its folder cannot be looked into."""
     arguments = ["mnist", "--image", "x.png", "--run", "run"]
-    monkeypatch.setattr(predict, "read_digit", lambda path: None)
+    monkeypatch.setattr(digit_image, "read_digit", lambda path: None)
     model = RunFolder(finished_runs / "mnist/run").model
     reason = "too little memory"
     with monkeypatch.context() as patched:
         if error is MemoryError:
-            patched.setattr(predict.keras.saving, "load_model", failing(MemoryError()))
+            patched.setattr(keras.saving, "load_model", failing(MemoryError()))
         else:
             reason = "Permission denied"
             denied = PermissionError(errno.EACCES, reason)

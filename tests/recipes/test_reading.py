@@ -8,6 +8,7 @@ from networks import answers_by_word, make_imdb
 
 from custom_layers import LAYERS
 from recipes import imdb, mnist, reading
+from recipes.run.texts import decode, visible
 
 WORDS = [f"w{number}" for number in range(40)]
 
@@ -84,17 +85,17 @@ def test_a_review_without_words_is_not_read(rng):
 
 @pytest.mark.parametrize("review", [b"caf\xe9", "caf\udce9", "caf\ud83d"])
 def test_what_is_decoded_can_be_written(review):
-    assert reading.decode(review) == "caf\ufffd"
+    assert decode(review) == "caf\ufffd"
 
 
 def test_text_is_made_visible():
     """All that is printed is printable, and what was printable stays."""
     everything = "".join(map(chr, range(0x110000)))
-    shown = reading.visible(everything)
+    shown = visible(everything)
     assert shown.isprintable()
     kept = "".join(letter for letter in everything if letter.isprintable())
-    assert reading.visible(kept) == kept
-    assert reading.visible("a\x1b[2J\n\u202e\ud800") == r"a\x1b[2J \u202e\ud800"
+    assert visible(kept) == kept
+    assert visible("a\x1b[2J\n\u202e\ud800") == r"a\x1b[2J \u202e\ud800"
 
 
 @pytest.mark.parametrize("preset", ["classic", "modern"])
