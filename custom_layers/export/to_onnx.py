@@ -22,14 +22,14 @@ def to_onnx(model: keras.Model, path: str | os.PathLike[str]) -> None:
     LSTM, peephole, coupled and weight-drop LSTM become ONNX's ``LSTM``, with its
     peepholes ``P`` and its ``input_forget``, both GRUs its ``GRU``, and the simple RNN
     its ``RNN``: in both directions, with initial and final states, and with any mask.
-    Every other cell becomes a ``Loop``, and so do these with activations that ONNX lacks
-    (``custom_layers.export.operators.ACTIVATIONS`` lists those that it has) or with
-    options such as ``layer_norm``. Everything around them goes through tf2onnx, which Keras uses, too.
+    Every other cell becomes a ``Loop``, and so do these with activations that ONNX
+    lacks or with options such as ``layer_norm``. Everything around them goes through
+    tf2onnx, which Keras uses, too.
 
     The results are Keras's at inference, up to rounding. ONNX has no texts: a model
     that reads them through a ``TextVectorization`` takes word numbers instead, as the
-    input ``words``, and ``custom_layers.export.texts.describe`` says what the file's
-    metadata then hold. The other inputs have the names that they have in Keras.
+    input ``words``, and the file's metadata hold the ``vocabulary`` and what becomes of
+    each of the ``characters``. The other inputs have the names that they have in Keras.
 
     It needs the packages onnx and tf2onnx, and Keras on TensorFlow. While it runs, the
     model must not be used.
