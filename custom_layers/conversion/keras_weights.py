@@ -52,9 +52,13 @@ def convert_layer(
         raise ValueError(f"layer_class must be one of {names}, got {layer_class!r}")
     target = layer_class.__name__
     known = layer_class(1).get_config().keys()
-    weights = layers.lstm_weights(
-        layer, target, (None, None), kept=known & options.OFF.keys()
-    )
+    kept = known & {*options.OFF, "projection_clip"}
+    if layers.is_coupled(layer) != (layer_class is CoupledLSTM):
+        kept -= {"layer_norm"}  # over three gates it is another one than over four
+    weights = layers.lstm_weights(layer, target, (None, None), kept=kept)
+    if layer_class is CoupledLSTM:
+        σ = layers.activation_name(layer.cell.recurrent_activation)
+        layers.check_symmetric(σ, layer.name, target)
     config = layer.get_config()
     for name, neutral in NEUTRAL.items():
         if name not in known and config.get(name, neutral) != neutral:

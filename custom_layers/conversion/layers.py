@@ -10,6 +10,7 @@ from custom_layers.conversion.sources import to_numpy
 from custom_layers.engine import options
 
 FUSED = ("kernel", "recurrent_kernel", "bias")
+SYMMETRIC = ("sigmoid", "hard_sigmoid")  # the σ with 1 − σ(z) = σ(−z)
 PEEPHOLES = tuple(f"peephole_{gate}" for gate in "ifo")
 
 
@@ -140,6 +141,8 @@ def lstm_weights(
     _check(layer, target, activations, kept)
     weights = _by_name(layer)
     if coupled:
+        σ = activation_name(layer.cell.recurrent_activation)
+        check_symmetric(σ, layer.name, target)
         for name in FUSED:
             if name in weights:
                 parts = gates.split(weights[name], gates.COUPLED)
@@ -182,6 +185,15 @@ def coupled_weights(weights, name, target):
     return coupled
 
 
+def check_symmetric(σ, name, target):
+    """Raise ValueError unless 1 − σ(z) = σ(−z), so that −W ties the input gate."""
+    if σ not in SYMMETRIC:
+        raise ValueError(
+            f"{name} has recurrent_activation={σ!r}: between coupled gates and "
+            f"{target} it must be {' or '.join(map(repr, SYMMETRIC))}"
+        )
+
+
 def _has_equations_of(cell, cell_class):
     """Return whether a cell is of a class, and has not overwritten its equations."""
     equations = getattr(type(cell), "equations", None)
@@ -200,6 +212,11 @@ def _check(layer, target, activations, kept=()):
             raise ValueError(
                 f"{layer.name} has {name}={value!r}: {target} has no such option"
             )
+    bound = getattr(layer.cell, "projection_clip", None)
+    if bound is not None and "projection_clip" not in kept:
+        raise ValueError(
+            f"{layer.name} has projection_clip={bound!r}: {target} has no such option"
+        )
     names = "activation", "recurrent_activation"
     for name, allowed in zip(names, activations, strict=True):
         own = activation_name(getattr(layer.cell, name))

@@ -263,7 +263,11 @@ class _Reader:
         if self.is_gru:
             arguments = {"reset_after": self.reset_after, **arguments}
             return layers.make(keras.layers.GRU, weights, arguments)
-        make = layers.make_coupled if self.is_coupled else layers.make_lstm
+        make = layers.make_lstm
+        if self.is_coupled:
+            σ = arguments.get("recurrent_activation", "sigmoid")
+            layers.check_symmetric(σ, self.name, "ONNX")
+            make = layers.make_coupled
         return make(weights, arguments)
 
     def _check(self):

@@ -32,7 +32,7 @@ _LSTM = Cell(
     bias="bias",
     scope="lstm_cell",
     activations=(None, "sigmoid"),
-    options=("cell_clip", "projection"),
+    options=("cell_clip", "projection", "projection_clip"),
     make=layers.make_lstm,
 )
 CELLS = {

@@ -22,6 +22,10 @@ ACTIVATIONS = {
 }
 
 
+#: The σ with 1 − σ(z) = σ(−z), on which the operator of coupled gates relies.
+SYMMETRIC = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
+
+
 class Operator(typing.NamedTuple):
     """One of ONNX's recurrent operators.
 
@@ -60,6 +64,8 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
     )
     known = all(it in ACTIVATIONS for it in used if it is not None)
     if make is None or not known or turned_on(cell):
+        return None
+    if make is _coupled and cell.recurrent_activation not in SYMMETRIC:
         return None
     return make(cell)
 

@@ -7,7 +7,7 @@ from cells import assert_close, random_layer, random_states, run
 from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
 
 from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
-from custom_layers.conversion import convert_layer, from_keras2
+from custom_layers.conversion import convert_layer, from_keras2, to_torch
 
 LSTM = keras.layers.LSTM
 
@@ -139,3 +139,30 @@ def test_broken_files_are_refused(tmp_path):
         from_keras2(tmp_path / "model")
     with pytest.raises(ValueError, match="prefix must choose one of .*'lstm/lstm/"):
         from_keras2(FOLDER / "keras2.h5")
+
+
+@pytest.mark.parametrize("σ", ["tanh", "relu", "linear"])
+def test_coupled_gates_need_a_symmetric_activation(σ, rng):
+    """1 − σ(z) = σ(−z) alone makes an input gate of the forget gate's weights."""
+    coupled = random_layer(CoupledLSTM, 4, 5, rng, recurrent_activation=σ)
+    with pytest.raises(
+        ValueError, match=f"recurrent_activation='{σ}'.* 'hard_sigmoid'"
+    ):
+        convert_layer(coupled, PeepholeLSTM)
+
+
+def test_layer_norm_is_not_carried_between_three_and_four_gates(rng):
+    coupled = random_layer(CoupledLSTM, 4, 5, rng, layer_norm=True)
+    with pytest.raises(ValueError, match="layer_norm=True"):
+        convert_layer(coupled, PeepholeLSTM)
+    peephole = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm="tf1")
+    with pytest.raises(ValueError, match="layer_norm='tf1'"):
+        convert_layer(peephole, CoupledLSTM)
+
+
+def test_projection_clip_is_not_lost(rng):
+    options = {"projection": 2, "projection_clip": 0.1, "peepholes": ()}
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **options)
+    with pytest.raises(ValueError, match="projection_clip=0.1: PyTorch"):
+        to_torch(layer)
+    assert convert_layer(layer, PeepholeLSTM).projection_clip == 0.1
