@@ -172,6 +172,17 @@ def test_activations(sequences, x, assert_equal):
 
 
 @on_tensorflow
+def test_coupled_gates_are_an_operator_where_σ_is_symmetric(sequences, x, assert_equal):
+    """ONNX's f is 1 − i, which is σ of the negated weights for these two alone."""
+    outputs = [
+        keras.ops.tanh(CoupledLSTM(4, recurrent_activation=σ)(sequences))
+        for σ in ("sigmoid", "hard_sigmoid", "tanh", "softsign")
+    ]
+    counts = assert_equal(sequences, outputs, x)
+    assert (counts["LSTM"], counts["Loop"]) == (2, 2)
+
+
+@on_tensorflow
 def test_without_bias(sequences, x, assert_equal):
     layers = [LAYERS[name](4, use_bias=False) for name in OPERATORS]
     counts = assert_equal(sequences, [layer(sequences) for layer in layers], x)
