@@ -85,6 +85,13 @@ SAMPLE = {
 }
 
 
+def counted_words(config):
+    """Return how many words the tokenizer numbers."""
+    if config.preset == "classic":
+        return config.vocabulary
+    return max(config.vocabulary, COUNTED_WORDS)
+
+
 def make_tokenizer(texts, vocabulary, length):
     """Return the model from texts ``()`` to word numbers ``(length,)``.
 
@@ -202,16 +209,16 @@ def make_modern(config, steps):
     return model
 
 
-def tokenize(tokenizer, texts):
-    """Return what a tokenizer makes of texts ``(n,)``."""
+def in_batches(function, inputs):
+    """Return what a function, such as a tokenizer, makes of inputs ``(n, …)``."""
     batches = [
-        tokenizer(tf.constant(texts[first : first + 500]))
-        for first in range(0, len(texts), 500)
+        function(tf.constant(inputs[first : first + 500]))
+        for first in range(0, len(inputs), 500)
     ]
     return keras.tree.map_structure(lambda *parts: np.concatenate(parts), *batches)
 
 
-def guess_labels(run, model, train, unlabelled):
+def guess_labels(run, model, known, words):
     """Train a network, and return its probabilities for unlabelled reviews ``(n,)``.
 
     The run's folder keeps them: a resumed run does not train this network again.
@@ -219,20 +226,24 @@ def guess_labels(run, model, train, unlabelled):
     Args:
         run: The `Run`.
         model: The compiled network.
-        train: Inputs and labels.
-        unlabelled: The inputs of the unlabelled reviews.
+        known: Word numbers, labels and groups of the training reviews.
+        words: Word numbers of the unlabelled reviews.
     """
     with contextlib.suppress(FileNotFoundError):
         return run.folder.read(run.folder.guesses, parse_guesses)
+    weights = NgramWeights(counted_words(run.config), kinds=2)
+    evidence = fit_evidence(weights, *known)
+    inputs, targets = {"words": known[0], "evidence": evidence}, known[1][:, None]
     print("Training a network that labels the unlabelled reviews …", flush=True)
-    steps_per_epoch, steps = count_steps(run.config, len(train[1]))
-    create_variables(model, train[1])
+    steps_per_epoch, steps = count_steps(run.config, len(targets))
+    create_variables(model, targets)
     model.fit(
-        make_batches(train, run.config),
+        make_batches((inputs, targets), run.config),
         epochs=-(-steps // steps_per_epoch),
         steps_per_epoch=min(steps, steps_per_epoch),
         shuffle=False,  # the stream of batches is shuffled already
     )
+    unlabelled = {"words": words, "evidence": in_batches(weights, words)}
     guesses = predict(model, unlabelled)[:, 0]
     with atomic_write(run.folder.guesses) as unfinished:
         np.save(unfinished, guesses)
@@ -263,38 +274,33 @@ def train(run, dataset):
     targets, validation_targets = labels[~held_out, None], labels[held_out, None]
     _, steps = count_steps(config, len(texts))
     if config.preset == "classic":
-        model, counted_words = make_classic(config), config.vocabulary
+        model = make_classic(config)
     else:
         model = make_modern(config, steps)
-        counted_words = max(config.vocabulary, COUNTED_WORDS)
     begin(run, dataset, targets, validation_targets, model)
 
     all_texts = np.concatenate([texts, unlabelled])
-    tokenizer = make_tokenizer(all_texts, counted_words, config.words)
-    inputs = tokenize(tokenizer, texts)
+    tokenizer = make_tokenizer(all_texts, counted_words(config), config.words)
+    inputs = in_batches(tokenizer, texts)
     if config.preset != "classic":
         print("Weighing words, pairs and triples …", flush=True)
-        weights = NgramWeights(counted_words, kinds=2)
+        weights = NgramWeights(counted_words(config), kinds=2)
         known = inputs, targets[:, 0], groups[~held_out]
-        evidence = fit_evidence(weights, *known)
         if config.preset == "best":
-            more = tokenize(tokenizer, unlabelled)
-            guesses = guess_labels(
-                run,
-                make_modern(config, steps),
-                ({"words": inputs, "evidence": evidence}, targets),
-                tokenize(add_evidence(tokenizer, weights), unlabelled),
-            )
+            words = in_batches(tokenizer, unlabelled)
+            guesses = guess_labels(run, make_modern(config, steps), known, words)
             print("Weighing them in all reviews …", flush=True)
-            evidence = fit_evidence(weights, *known, (more, guesses), least=3)
+            evidence = fit_evidence(weights, *known, (words, guesses), least=3)
+        else:
+            evidence = fit_evidence(weights, *known)
         inputs = {"words": inputs, "evidence": evidence}
         tokenizer = add_evidence(tokenizer, weights)
-    validation = tokenize(tokenizer, validation_texts), validation_targets
+    validation = in_batches(tokenizer, validation_texts), validation_targets
     text = keras.Input((), dtype="string", name="text")
     reader = keras.Model(text, model(tokenizer(text)), name="imdb")
     figures = fit(run, model, (inputs, targets), validation, saved=reader)
 
-    probabilities = predict(model, tokenize(tokenizer, dataset.test[0]))
+    probabilities = predict(model, in_batches(tokenizer, dataset.test[0]))
     correct = (probabilities > 0.5) == dataset.test[1][:, None]
     figures["test_accuracy"] = float(np.mean(correct))
     draw_imdb(run.folder, model, tokenizer, dataset.test, probabilities)

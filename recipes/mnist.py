@@ -7,10 +7,10 @@
 
 Measured on MNIST, one run each with seed 1, on 2 cores without a GPU: of an Intel Xeon
 for ``modern`` and ``best``, of an AMD EPYC (Zen 4) for ``classic``. Other programs ran
-beside ``best``; alone, a pass takes 32 seconds, and there are 70. ``classic`` is the
-article's program; ``modern``, the default, is how one would write it today; ``best``
-takes longer, for a little more; on the built-in sample, `SAMPLE` changes all of them.
-Without make: ``python -m recipes mnist --preset classic``.
+beside ``best``; alone, a pass takes 31 to 35 seconds, and there are 70. ``classic`` is
+the article's program; ``modern``, the default, is how one would write it today;
+``best`` takes longer, for a little more; on the built-in sample, `SAMPLE` changes all
+of them. Without make: ``python -m recipes mnist --preset classic``.
 """
 
 import dataclasses

@@ -208,6 +208,14 @@ class GatedCell(RecurrentCell):
                     f"paper nor its equations provide for it; options that it has: "
                     f"{allowed}"
                 )
+        if options.around_equations(self) and (
+            self.input_gates or tuple(self.state_names) != ("h", "c")
+        ):
+            raise ValueError(
+                f"{type(self).__name__} has input_gates {self.input_gates!r} and "
+                f"state_names {self.state_names!r}, but options other than cell_clip "
+                "need () and ('h', 'c')"
+            )
 
     def _checked_peepholes(self, peepholes):
         names = (

@@ -1,5 +1,6 @@
 """ONNX's own LSTM, GRU and RNN: which cell is which, and with which weights."""
 
+import functools
 import typing
 
 import keras
@@ -8,6 +9,7 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
 from custom_layers.cells.weight_drop_lstm import WeightDropLSTMCell
+from custom_layers.conversion import gates
 from custom_layers.engine.options import turned_on
 
 #: Keras's activation -> its name in ONNX, and its alpha and beta there.
@@ -72,8 +74,8 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
 
 def _lstm(cell):
     """Return a cell with gates i, f, g, o as ONNX's LSTM."""
-    weights = _weights(cell, lambda w: _ordered(w, "ifgo", "iofg"))
-    return _with_peepholes(cell, weights, {"i": "i", "o": "o", "f": "f"}, {})
+    order = functools.partial(gates.reorder, have=gates.LSTM, want=gates.ONNX_LSTM)
+    return _with_peepholes(cell, _weights(cell, order), {})
 
 
 def _coupled(cell):
@@ -83,11 +85,10 @@ def _coupled(cell):
     """
 
     def with_i(w):
-        f, g, o = np.split(w, 3, axis=-1)
-        return np.concatenate([-f, o, f, g], axis=-1)
+        parts = gates.split(w, gates.COUPLED)
+        return gates.join(parts | {"i": -parts["f"]}, gates.ONNX_LSTM)
 
-    sources = {"i": "-f", "o": "o", "f": "f"}
-    return _with_peepholes(cell, _weights(cell, with_i), sources, {"input_forget": 1})
+    return _with_peepholes(cell, _weights(cell, with_i), {"input_forget": 1})
 
 
 def _gru(cell):
@@ -123,12 +124,6 @@ def _array(weight):
     return keras.ops.convert_to_numpy(weight).astype("float32")
 
 
-def _ordered(weight, before, after):
-    """Return a fused weight with its gates in another order."""
-    gates = dict(zip(before, np.split(weight, len(before), axis=-1), strict=True))
-    return np.concatenate([gates[gate] for gate in after], axis=-1)
-
-
 def _weights(cell, order):
     """Return W, R and B; ``order`` puts the gates of a fused weight in ONNX's order."""
     W, R = order(_array(cell.kernel)), order(_array(cell.recurrent_kernel))
@@ -137,26 +132,14 @@ def _weights(cell, order):
     return {"W": W.T[None], "R": R.T[None], "B": B[None]}
 
 
-def _with_peepholes(cell, weights, sources, attributes):
-    """Return ONNX's LSTM.
-
-    Args:
-        cell: The cell.
-        weights: Its W, R and B.
-        sources: Dict from ONNX's peepholes, in its order, to ours, with a minus sign
-            in front for those with the opposite sign.
-        attributes: Further attributes.
-    """
+def _with_peepholes(cell, weights, attributes):
+    """Return ONNX's LSTM, from W, R and B, and attributes of its own."""
     if peepholes := getattr(cell, "peepholes", ()):
-        zeros = np.zeros(cell.units, "float32")
-        ours = {gate: _array(cell.vector_weights[gate]) for gate in peepholes}
-        P = [
-            -ours.get(source[1:], zeros)
-            if source[0] == "-"
-            else ours.get(source, zeros)
-            for source in sources.values()
-        ]
-        weights = weights | {"P": np.concatenate(P)[None]}
+        P = dict.fromkeys(gates.ONNX_PEEPHOLES, np.zeros(cell.units, "float32"))
+        P |= {gate: _array(cell.vector_weights[gate]) for gate in peepholes}
+        if "input_forget" in attributes:
+            P["i"] = -P["f"]
+        weights = weights | {"P": gates.join(P, gates.ONNX_PEEPHOLES)[None]}
     functions = [cell.recurrent_activation, cell.activation, cell.activation]
     return Operator("LSTM", weights, _attributes(cell, functions) | attributes)
 

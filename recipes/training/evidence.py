@@ -27,7 +27,7 @@ def log_count_ratios(holds, labels, trust=None, least=2):
     return np.where(known, ratios, 0)
 
 
-def weigh(holds, labels, trust=None, least=2):
+def weigh(holds, labels, trust, least):
     """Return two weights of each n-gram, ``(n-grams, 2)``.
 
     They are r, and r times its coefficient in a logistic regression on the reviews'
@@ -86,11 +86,12 @@ def fit_evidence(layer, words, labels, groups, more=None, least=2):
     )
     layer.set_table(ngrams, weigh(holds, labels, trust, least))
     evidence = np.zeros((count, *numbers.shape[1:], 2), "float16")
+    is_one = is_one[:count]  # from here on of `words` alone
+    places = np.count_nonzero(is_one)
+    review, row = review[:places], row[:places]
     for fold in range(FOLDS):
         others, inside = folds != fold, folds[:count] == fold
         weights = weigh(holds[others], labels[others], trust[others], least)
-        places = is_one[:count] & inside[:, None, None]
-        own = row[: np.count_nonzero(is_one[:count])]
-        own = own[inside[review[: len(own)]]]
-        evidence[places] = np.pad(weights, [[0, 1], [0, 0]])[own]
+        weights = np.pad(weights, [[0, 1], [0, 0]])
+        evidence[is_one & inside[:, None, None]] = weights[row[inside[review]]]
     return evidence

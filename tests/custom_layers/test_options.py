@@ -27,6 +27,7 @@ from custom_layers import (
     PeepholeLSTMCell,
     WeightDropLSTM,
     kernel_report,
+    trace_gates,
 )
 from custom_layers.engine import options
 from custom_layers.engine.recurrent_layer import RecurrentLayer
@@ -245,10 +246,19 @@ def test_a_planted_mistake_is_caught(mutant, name, rng, monkeypatch):
 
 @each_layer
 def test_options_that_are_off_change_no_bit(layer_class, rng):
-    off = {**options.OFF, "projection_clip": None}
+    """Beside the same cell, whose equations know nothing of ``clip`` and ``norm``."""
+    same = random_layer(layer_class, 4, 5, rng, **options.OFF, projection_clip=None)
     plain = random_layer(layer_class, 4, 5, rng)
-    same = random_layer(layer_class, 4, 5, rng, **off)
-    same.set_weights(plain.get_weights())
+    plain.set_weights(same.get_weights())
+
+    def equations(z, p, states, σ, φ):
+        c = states[1]
+        f = σ(z.f + p.f * c)
+        i = 1 - f if layer_class is CoupledLSTM else σ(z.i + p.i * c)
+        c = f * c + i * φ(z.g)
+        return {"c": c, "h": σ(z.o + p.o * c) * φ(c)}
+
+    plain.cell.equations = equations
     x, states = rng.uniform(-1, 1, (3, 20, 5)), random_states(plain, 3, rng)
     x = x.astype("float32")
     for actual, expected in zip(
@@ -381,6 +391,16 @@ def test_fit_save_and_load(layer_class, name, rng, tmp_path):
 
 
 @each_option
+def test_traces_are_what_the_layer_computes(name, rng):
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **OPTIONS[name])
+    x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
+    outputs, (_, c) = run(layer, x)
+    traces = trace_gates(layer, x)
+    np.testing.assert_allclose(traces["h"], outputs, atol=1e-6)
+    np.testing.assert_allclose(traces["c"][:, -1], c, atol=1e-6)
+
+
+@each_option
 def test_masks_states_and_cell_in_rnn(name, rng):
     layer = random_layer(PeepholeLSTM, 4, 5, rng, **OPTIONS[name])
     x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
@@ -489,6 +509,22 @@ class OwnCell(GatedCell):
 @pytest.mark.parametrize("make", [DepthGatedLSTM, OwnEquations, OwnCell])
 def test_a_cell_refuses_what_its_equations_do_not_provide(make, name):
     with pytest.raises(ValueError, match=f"has no {name}"):
+        make(4, **OPTIONS[name])
+
+
+class OneMoreState(PeepholeLSTMCell):
+    state_names = ("h", "c", "d")
+
+
+class GateWithoutH(PeepholeLSTMCell):
+    gates, input_gates = ("i", "f", "g"), ("o",)
+    options = tuple(options.OFF)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "zoneout", "projection"])
+@pytest.mark.parametrize("make", [OneMoreState, GateWithoutH])
+def test_options_around_the_equations_need_h_and_c_alone(make, name):
+    with pytest.raises(ValueError, match=r"need \(\) and \('h', 'c'\)"):
         make(4, **OPTIONS[name])
 
 
