@@ -311,6 +311,11 @@ class _Reader:
         """Return the activations of each direction, as arguments of a layer."""
         usual = ["Sigmoid", "Tanh"] if self.is_gru else ["Sigmoid", "Tanh", "Tanh"]
         given = [_text(it) for it in self.attributes.get("activations", usual * count)]
+        if len(given) != len(usual) * count:
+            raise ValueError(
+                f"{self.name} must have {len(usual) * count} activations, got "
+                f"{listing(given)}"
+            )
         known = {theirs.lower(): ours for ours, theirs in ACTIVATIONS.items()}
         ours = [known.get(it.lower()) for it in given]
         result = []

@@ -131,9 +131,9 @@ def read(path, kind, reader):
 def _find(arrays, ending, prefix, separator):
     """Return the one prefix, with its separator, of names that have an ending."""
     endings = [ending] if isinstance(ending, str) else ending
-    starts = [
+    starts = {
         name[: -len(end)] for end in endings for name in arrays if name.endswith(end)
-    ]
+    }
     starts = sorted(it for it in starts if not it or it.endswith(separator))
     if not starts:
         wanted = " or ".join(map(repr, endings))

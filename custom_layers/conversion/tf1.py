@@ -24,6 +24,10 @@ class Cell(typing.NamedTuple):
 
 
 _PROJECTION = "projection/kernel"
+#: The scopes of γ and β of its layer normalisation, by gate, and of that of c.
+_NORMS = {"i": "input", "g": "transform", "f": "forget", "o": "output"}
+_STATE_NORM = {"state_gamma": "state/gamma", "state_beta": "state/beta"}
+_EPSILON = 1e-12  # of its normalisation, which has no argument for it
 _DIAGONALS = {f"peephole_{gate}": f"w_{gate}_diag" for gate in "ifo"}
 _LSTM = Cell(
     order=gates.TF1_LSTM,
@@ -38,6 +42,9 @@ _LSTM = Cell(
 CELLS = {
     "LSTMCell": _LSTM,
     "BasicLSTMCell": _LSTM._replace(peepholes={}, scope="basic_lstm_cell", options=()),
+    "LayerNormBasicLSTMCell": _LSTM._replace(
+        peepholes={}, scope="layer_norm_basic_lstm_cell", options=("layer_norm",)
+    ),
     "LSTMBlockCell": _LSTM._replace(
         activations=("tanh", "sigmoid"), options=("cell_clip",)
     ),
@@ -71,8 +78,12 @@ def from_tf1(
             ``projection/kernel (units, num_proj)``, and then ``kernel (features +
             num_proj, 4·units)``. With coupled gates these
             are ``W_0``, of the gates g, f, o, ``B``, ``W_F_diag`` and ``W_O_diag``.
+            With layer normalisation there are, in place of ``bias``, ``gamma`` and
+            ``beta`` in ``input``, ``transform``, ``forget``, ``output`` and ``state``,
+            each ``(units,)``.
         cell: The class of the cell: ``"LSTMCell"``, ``"BasicLSTMCell"``,
-            ``"LSTMBlockCell"`` or ``"CoupledInputForgetGateLSTMCell"``.
+            ``"LayerNormBasicLSTMCell"``, ``"LSTMBlockCell"`` or
+            ``"CoupledInputForgetGateLSTMCell"``.
         prefix: The beginning of their names, if the source has several cells: a
             variable scope, as in ``"rnn/multi_rnn_cell/cell_0"``.
         forget_bias: The cell's argument, 1 by default there too. The cell adds it at
@@ -82,8 +93,8 @@ def from_tf1(
             ``cell_clip`` and ``projection_clip`` here if they were not the usual ones.
 
     Returns:
-        A built ``keras.layers.LSTM``; with peepholes, ``cell_clip`` or a projection a
-        `PeepholeLSTM`; for coupled gates a `CoupledLSTM`.
+        A built ``keras.layers.LSTM``; with peepholes, ``cell_clip``, a projection or
+        layer normalisation a `PeepholeLSTM`; for coupled gates a `CoupledLSTM`.
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
@@ -100,8 +111,15 @@ def from_tf1(
     [1.0, 1.0, 1.0, 1.0]
     """
     it = _cell(cell)
-    weights = Weights(source, it.bias, prefix)
-    bias = weights.take(it.bias, None)
+    can_normalise = "layer_norm" in it.options
+    endings = (it.bias, "state/gamma") if can_normalise else it.bias
+    weights = Weights(source, endings, prefix)
+    result = {}
+    if can_normalise and weights.has("state/gamma"):
+        result, bias = _take_norms(weights, it.order)
+        arguments = _NORMALISED | arguments
+    else:
+        bias = weights.take(it.bias, None)
     units, rest = divmod(len(bias), len(it.order))
     if rest or not units:
         raise ValueError(
@@ -122,7 +140,7 @@ def from_tf1(
         )
     order = gates.COUPLED if it.make is layers.make_coupled else gates.LSTM
     kernel, bias = (gates.reorder(array, it.order, order) for array in (kernel, bias))
-    result = {
+    result |= {
         "kernel": kernel[:features],
         "recurrent_kernel": kernel[features:],
         "bias": _add_to_forget_gate(bias, order, forget_bias),
@@ -133,8 +151,8 @@ def from_tf1(
         for name, theirs in it.peepholes.items():
             result[name] = weights.take(theirs, units)
     weights.finish(
-        f"it belongs to no {cell} that has a layer here; layer normalisation and "
-        "kernels in shards have none"
+        f"it belongs to no {cell} that has a layer here; kernels in shards have none, "
+        "and layer normalisation only that of LayerNormBasicLSTMCell"
     )
     return it.make(result, arguments)
 
@@ -174,6 +192,9 @@ def to_tf1(
     weights = layers.lstm_weights(
         layer, cell, it.activations, peepholes=bool(it.peepholes), kept=it.options
     )
+    normalised = "gates_gamma" in weights
+    if "layer_norm" in it.options:
+        _check_norm(layer, cell)
     order = gates.LSTM
     if it.make is layers.make_coupled:
         weights = layers.coupled_weights(weights, layer.name, cell)
@@ -181,10 +202,11 @@ def to_tf1(
     kernel = np.concatenate([weights["kernel"], weights["recurrent_kernel"]])
     bias = weights.get("bias", np.zeros(kernel.shape[1], kernel.dtype))
     bias = _add_to_forget_gate(bias, order, -forget_bias)
-    result = {
-        it.kernel: gates.reorder(kernel, order, it.order),
-        it.bias: gates.reorder(bias, order, it.order),
-    }
+    result = {it.kernel: gates.reorder(kernel, order, it.order)}
+    if normalised:
+        result |= _give_norms(weights, bias, order)
+    else:
+        result[it.bias] = gates.reorder(bias, order, it.order)
     if it.peepholes.keys() & weights.keys():
         zeros = np.zeros(layer.units, kernel.dtype)
         for name, theirs in it.peepholes.items():
@@ -193,6 +215,47 @@ def to_tf1(
         result[_PROJECTION] = weights["projection_kernel"]
     start = f"rnn/{it.scope}" if prefix is None else prefix.rstrip("/")
     return {f"{start}/{name}" if start else name: result[name] for name in result}
+
+
+_NORMALISED = {"layer_norm": "tf1", "layer_norm_epsilon": _EPSILON, "peepholes": ()}
+
+
+def _take_norms(weights, order):
+    """Return γ of all gates, and γ and β of c, by our names; and the bias, which is β.
+
+    The bias has the gates in ``order``, and γ in ours.
+    """
+    units = len(weights.take("state/gamma", None))
+    γ, β = (
+        {gate: weights.take(f"{scope}/{it}", units) for gate, scope in _NORMS.items()}
+        for it in ("gamma", "beta")
+    )
+    result = {ours: weights.take(it, units) for ours, it in _STATE_NORM.items()}
+    result["gates_gamma"] = gates.join(γ, gates.LSTM)
+    return result, gates.join(β, order)
+
+
+def _give_norms(weights, bias, order):
+    """Return γ and β of all gates and of c, by their names: the way back."""
+    γ, β = gates.split(weights["gates_gamma"], order), gates.split(bias, order)
+    result = {theirs: weights[ours] for ours, theirs in _STATE_NORM.items()}
+    for gate, scope in _NORMS.items():
+        result[f"{scope}/gamma"], result[f"{scope}/beta"] = γ[gate], β[gate]
+    return result
+
+
+def _check_norm(layer, cell):
+    """Raise ValueError for a layer with another layer normalisation than a cell's."""
+    kind = getattr(layer, "layer_norm", False)
+    if kind not in (False, "tf1"):
+        raise ValueError(
+            f"{layer.name} has layer_norm={kind!r}: {cell} has 'tf1' alone"
+        )
+    if kind and layer.layer_norm_epsilon != _EPSILON:
+        raise ValueError(
+            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: {cell} "
+            f"has {_EPSILON} alone"
+        )
 
 
 def _cell(name):

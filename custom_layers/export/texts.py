@@ -32,7 +32,9 @@ def describe(layer: keras.layers.TextVectorization) -> dict[str, str]:
         pads, the second with 1, which stands for all unknown words; and, if the layer
         standardises texts as Keras can or with `standardize_text`, ``"characters"``: a
         JSON object from characters to what takes their place before a text is split,
-        where ``""`` has the number from which on all are dropped.
+        where ``""`` has the number from which on all are dropped. A layer with
+        ``output_sequence_length`` cuts and pads texts to that length; whoever feeds the
+        model has to, since its input has that length.
 
     Raises:
         ValueError: The layer does more than number words: see `NEEDED`.

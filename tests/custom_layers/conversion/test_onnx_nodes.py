@@ -164,6 +164,7 @@ def test_what_no_layer_does_is_refused(rng):
     cases = [
         ({"clip": 1.0}, "Y has clip=1.0, which bounds"),
         ({"activations": ["Sigmoid", "Tanh", "Relu"]}, "activations Sigmoid, Tanh, Re"),
+        ({"activations": ["Sigmoid", "Tanh"]}, "must have 3 activations, got Sigmoid,"),
         ({"activations": ["Elu", "Tanh", "Tanh"]}, "out of Tanh, Sigmoid"),
     ]
     for attributes, message in cases:

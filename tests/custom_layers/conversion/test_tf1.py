@@ -12,6 +12,7 @@ from custom_layers.conversion import from_tf1, to_tf1
 tf = pytest.importorskip("tensorflow")
 
 CHECKPOINT = FOLDER / "tf1.ckpt"
+NORM = "LayerNormBasicLSTMCell"
 COUPLED = "CoupledInputForgetGateLSTMCell"
 
 
@@ -24,6 +25,8 @@ COUPLED = "CoupledInputForgetGateLSTMCell"
         ("LSTMBlockCell", "block", PeepholeLSTM, {"forget_bias": 0.5}),
         (COUPLED, "coupled", CoupledLSTM, {}),
         ("LSTMCell", "projected", PeepholeLSTM, {}),
+        (NORM, "norm", PeepholeLSTM, {"forget_bias": 0.5}),
+        (NORM, "no_norm", keras.layers.LSTM, {}),
     ],
 )
 def test_layer_computes_what_tensorflow_1_did(cell, scope, layer_class, arguments):
@@ -74,12 +77,15 @@ def test_coupled_cell_gives_the_published_values():
     assert np.allclose(c.T, [[0.137523, 0.105450, 0.100742]] * 2, atol=1e-6)
 
 
+TF1_NORM = {"layer_norm": "tf1", "layer_norm_epsilon": 1e-12, "peepholes": ()}
 LAYERS = [
     ("LSTMCell", PeepholeLSTM, {}),
     ("LSTMCell", keras.layers.LSTM, {}),
     ("LSTMCell", PeepholeLSTM, {"projection": 3}),
     ("BasicLSTMCell", keras.layers.LSTM, {}),
     ("LSTMBlockCell", PeepholeLSTM, {}),
+    (NORM, PeepholeLSTM, TF1_NORM),
+    (NORM, keras.layers.LSTM, {}),
     (COUPLED, CoupledLSTM, {}),
     (COUPLED, CoupledLSTM, {"peepholes": ("f", "o")}),
 ]
@@ -104,20 +110,20 @@ def test_there_and_back_through_a_checkpoint(
         np.testing.assert_allclose(array, wanted, rtol=0, atol=2e-7)
 
 
-@pytest.mark.parametrize("cell", ["LSTMCell", COUPLED])
+@pytest.mark.parametrize("cell", ["LSTMCell", NORM, COUPLED])
 def test_arrays_there_and_back_are_the_same(cell):
-    scope = {"LSTMCell": "peephole", COUPLED: "coupled"}[cell]
+    scope = {"LSTMCell": "peephole", NORM: "norm", COUPLED: "coupled"}[cell]
     layer = from_tf1(CHECKPOINT, cell, scope, forget_bias=0)
     reader = tf.train.load_checkpoint(str(CHECKPOINT))
-    written = to_tf1(layer, cell, f"{scope}/rnn/cell", forget_bias=0)
-    assert len(written) == {"LSTMCell": 5, COUPLED: 4}[cell]
-    (scope,) = {
-        name.rpartition("/")[0]
+    names = {
+        name
         for name in reader.get_variable_to_shape_map()
         if name.startswith(scope + "/") and "Adam" not in name
     }
+    (kernel,) = (name for name in names if name.endswith(("/kernel", "/W_0")))
+    written = to_tf1(layer, cell, kernel.rpartition("/")[0], forget_bias=0)
+    assert written.keys() == names
     for name, array in written.items():
-        name = f"{scope}/{name.rpartition('/')[2]}"
         np.testing.assert_array_equal(array, reader.get_tensor(name))
 
 
@@ -129,6 +135,8 @@ def test_arrays_there_and_back_are_the_same(cell):
             "projected",
             "/projection/kernel cannot be converted: .* no LSTMBlockCell",
         ),
+        ("BasicLSTMCell", "norm", "prefix must choose one of .*'norm', which"),
+        (NORM, "peephole", "w_f_diag, .* no LayerNormBasicLSTMCell"),
         (COUPLED, "coupled_norm", "forget/beta, .*layer normalisation"),
         (COUPLED, "basic", "prefix must choose one of .*'basic', which chooses none"),
         ("BasicLSTMCell", "peephole", "w_f_diag, .*w_i_diag.* no BasicLSTMCell"),
@@ -178,3 +186,34 @@ def test_what_a_cell_lacks_is_refused(rng):
     assert to_tf1(clipped, "LSTMCell")  # an argument of the cell
     with pytest.raises(ValueError, match="cell_clip=1.0: BasicLSTMCell has no such"):
         to_tf1(clipped, "BasicLSTMCell")
+
+
+def test_another_layer_normalisation_is_refused(rng):
+    for arguments, message in [
+        ({"layer_norm": True}, "layer_norm=True: LayerNormBasicLSTMCell has 'tf1'"),
+        ({"layer_norm": "tf1"}, "layer_norm_epsilon=0.001: .* has 1e-12 alone"),
+    ]:
+        layer = random_layer(PeepholeLSTM, 4, 5, rng, peepholes=(), **arguments)
+        with pytest.raises(ValueError, match=message):
+            to_tf1(layer, NORM)
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **TF1_NORM)
+    with pytest.raises(ValueError, match="layer_norm='tf1': BasicLSTMCell has no such"):
+        to_tf1(layer, "BasicLSTMCell")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"forget/beta": None}, "^forget/beta is missing"),
+        ({"input/gamma": (3,)}, r"^input/gamma must have shape \(4,\), got \(3,\)"),
+        ({"state/beta": None}, "^state/beta is missing"),
+        ({"bias": (16,)}, "^bias cannot be converted"),
+    ],
+)
+def test_a_planted_fault_in_normalisation_is_named(change, message):
+    scopes = ("input", "transform", "forget", "output", "state")
+    shapes = {f"{it}/{name}": (4,) for it in scopes for name in ("gamma", "beta")}
+    shapes |= {"kernel": (9, 16)} | change
+    arrays = {name: np.ones(shape) for name, shape in shapes.items() if shape}
+    with pytest.raises(ValueError, match=message):
+        from_tf1(arrays, NORM)

@@ -27,6 +27,8 @@ def main():
         "coupled": rnn.CoupledInputForgetGateLSTMCell(UNITS, use_peepholes=True),
         "projected": tf.nn.rnn_cell.LSTMCell(UNITS, num_proj=2),
         "coupled_norm": rnn.CoupledInputForgetGateLSTMCell(UNITS, layer_norm=True),
+        "norm": rnn.LayerNormBasicLSTMCell(UNITS, forget_bias=0.5),
+        "no_norm": rnn.LayerNormBasicLSTMCell(UNITS, layer_norm=False),
     }
     data, results = {"x": draw(BATCH, TIME, FEATURES)}, {}
     for name, cell in cells.items():
