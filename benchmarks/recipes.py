@@ -68,7 +68,7 @@ def time_steps(recipe, rounds=4):
     """Return the median milliseconds of a step in ``fit``, and of a bare one."""
     program, steps = {"mnist": (mnist, 200), "imdb": (imdb, 30)}[recipe]
     config = program.PRESETS["modern"]
-    set_up(config.seed)
+    set_up(config)
     model = program.make_modern(config, 10_000)
     rng, augment = np.random.default_rng(0), None
     if recipe == "mnist":

@@ -43,6 +43,7 @@ docs/export
 docs/training
 docs/demo
 docs/gpu
+docs/scaling
 docs/speed
 docs/limits
 docs/article

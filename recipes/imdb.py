@@ -26,6 +26,7 @@ from custom_layers import NgramWeights, standardize_text
 from recipes.data.datasets import load_imdb, load_unlabelled_reviews
 from recipes.data.films import group_by_film, hold_out
 from recipes.pictures.draw import draw_imdb
+from recipes.run import devices
 from recipes.run.command_line import UserError, exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.files import atomic_write
@@ -273,10 +274,11 @@ def train(run, dataset):
     texts, validation_texts = texts[~held_out], texts[held_out]
     targets, validation_targets = labels[~held_out, None], labels[held_out, None]
     _, steps = count_steps(config, len(texts))
-    if config.preset == "classic":
-        model = make_classic(config)
-    else:
-        model = make_modern(config, steps)
+    with devices.shared_by(config.devices):
+        if config.preset == "classic":
+            model = make_classic(config)
+        else:
+            model = make_modern(config, steps)
     begin(run, dataset, targets, validation_targets, model)
 
     all_texts = np.concatenate([texts, unlabelled])
@@ -288,7 +290,9 @@ def train(run, dataset):
         known = inputs, targets[:, 0], groups[~held_out]
         if config.preset == "best":
             words = in_batches(tokenizer, unlabelled)
-            guesses = guess_labels(run, make_modern(config, steps), known, words)
+            with devices.shared_by(config.devices):
+                first = make_modern(config, steps)
+            guesses = guess_labels(run, first, known, words)
             print("Weighing them in all reviews …", flush=True)
             evidence = fit_evidence(weights, *known, (words, guesses), least=3)
         else:

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from recipes.data.datasets import load_mnist
 from recipes.pictures.draw import draw_mnist
+from recipes.run import devices
 from recipes.run.command_line import exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
@@ -193,7 +194,7 @@ class MinibatchReport(keras.callbacks.Callback):
             batches = make_batches(self.data, self.config, start_step=epoch * every)
             self.batches = iter(batches.shard(every, every - 1))
         images, labels = next(self.batches)
-        probabilities = self.model.predict_on_batch(images)
+        probabilities = self.model.predict(images, batch_size=len(images), verbose=0)
         likelihoods = np.take_along_axis(probabilities, labels.numpy()[:, None], axis=1)
         loss = -np.mean(np.log(np.maximum(likelihoods, 1e-7)))
         accuracy = np.mean(probabilities.argmax(axis=1) == labels.numpy())
@@ -212,11 +213,12 @@ def train(run, dataset):
     )
     data, validation = split_validation(data, len(data[1]) // 12)
     _, steps = count_steps(config, len(data[1]))
-    if config.preset == "classic":
-        model = make_classic(config)
-    else:
-        make = make_best if config.preset == "best" else make_modern
-        model = make(config, steps)
+    with devices.shared_by(config.devices):
+        if config.preset == "classic":
+            model = make_classic(config)
+        else:
+            make = make_best if config.preset == "best" else make_modern
+            model = make(config, steps)
     begin(run, dataset, data[1], validation[1], model)
 
     augment, callbacks = None, []

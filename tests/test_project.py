@@ -4,6 +4,7 @@ import importlib
 import os
 import pathlib
 import re
+import socket
 import subprocess
 import sys
 
@@ -33,33 +34,70 @@ def test_readme_is_short():
 @pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
 def test_python_of_a_page_runs(page, tmp_path):
     """The blocks, one after the other, print what their comments say; a block that
-    loads a model does so in another process."""
+    loads a model or chooses a backend does so in another process."""
     blocks = BLOCKS[page]
-    loading = [block for block in blocks if "load_model" in block]
-    for program in (
-        "".join(block for block in blocks if block not in loading),
-        *loading,
-    ):
-        result = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert result.returncode == 0, result.stderr
+    alone = [block for block in blocks if re.search("load_model|KERAS_BACKEND", block)]
+    for program in ("".join(block for block in blocks if block not in alone), *alone):
+        # Those of one training: see docs/scaling.md.
+        processes = 2 if "initialize()" in program else 1
+        results = finish(*start(program, tmp_path, processes))
         expected = re.findall(r"^# (.*)$", program, re.MULTILINE)
-        assert result.stdout.splitlines() == expected or not expected
+        for returncode, printed, errors in results:
+            assert returncode == 0, errors
+            assert printed.splitlines() == expected or not expected
+
+
+def start(program, folder, count):
+    """Start a program in ``count`` processes, on JAX with four virtual devices."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4 "
+        "--xla_backend_optimization_level=0",  # compiles faster
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=folder,
+            env={
+                **os.environ,
+                **environment,
+                "KERAS_DISTRIBUTION_PROCESS_ID": str(number),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(count)
+    ]
+
+
+def finish(*processes):
+    """Return exit status, standard output and standard error of each process."""
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    return [
+        (process.returncode, *output)
+        for process, output in zip(processes, outputs, strict=True)
+    ]
 
 
 def test_there_is_python_to_run():
     """That of the README, of each page of which a reader copies some, and a model that
     another process loads."""
-    assert {"README.md", "docs/cells.md", "docs/gpu.md"} <= {
+    assert {"README.md", "docs/cells.md", "docs/gpu.md", "docs/scaling.md"} <= {
         name for name, blocks in BLOCKS.items() if blocks
     }
     assert any("load_model" in block for block in BLOCKS["docs/cells.md"])
+    assert any("initialize()" in block for block in BLOCKS["docs/scaling.md"])
 
 
 @pytest.mark.parametrize("page", PAGES)

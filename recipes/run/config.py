@@ -7,6 +7,8 @@ from recipes.run.command_line import UserError, check_flags, flag
 from recipes.run.values import FOLDER
 
 PRESETS = ("modern", "best", "classic")
+#: What runs did that were begun before a choice existed.
+BEFORE = {"devices": 1}
 LEARNING_RATE = {"least": 1e-9, "most": 1000}  # the limits of that flag
 
 
@@ -25,6 +27,13 @@ class Config:
         0, "steps between two validations; 0: an epoch", least=0, most=10**9
     )
     batch: int = flag(128, "examples in a batch", least=1, most=10**6)
+    devices: int = flag(
+        1,
+        "devices that share each batch: GPUs; without a GPU, virtual ones of the CPU, "
+        "to try it: not faster",
+        least=1,
+        most=64,
+    )
     seed: int = flag(
         1, "seed of weights, order of the data and dropout", least=0, most=2**32 - 1
     )
@@ -60,6 +69,7 @@ class Config:
         Raises:
             ValueError: It is none, or one with which no run can have begun.
         """
+        choices = BEFORE | choices
         names = {field.name for field in dataclasses.fields(cls)}
         if differing := names ^ choices.keys():
             raise ValueError(
@@ -77,6 +87,11 @@ class Config:
         check_flags(self)
         if not self.epochs and not self.steps:
             raise UserError("--epochs and --steps are both 0: training would never end")
+        if self.batch % self.devices:
+            raise UserError(
+                f"--batch must be a multiple of the {self.devices} --devices, "
+                f"got {self.batch}"
+            )
 
     def make_recurrent(self, **options):
         """Return the recurrent layer that ``--cell`` and ``--units`` name.

@@ -9,30 +9,40 @@ import keras
 import tensorflow as tf
 
 import custom_layers
+from recipes.run import devices
 from recipes.run.keras_settings import check_backend
 
 
-def set_up(seed):
-    """Seed everything, and let TensorFlow run small operations side by side.
+def set_up(config):
+    """Seed everything, let TensorFlow run small operations side by side, make devices.
+
+    Args:
+        config: Gives ``seed`` and ``devices``.
 
     Raises:
-        UserError: Keras uses another backend.
+        UserError: Keras uses another backend, or there are too few devices.
     """
     check_backend(keras.backend.backend())
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(config.seed)
     if not tf.config.list_physical_devices("GPU"):
         # TensorFlow keeps its threads once it has started.
         with contextlib.suppress(RuntimeError):
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count())
+    devices.prepare(config.devices)
 
 
-def device_name():
-    """Return the device that Keras computes on, with its name where it is known."""
+def device_name(count=1):
+    """Return the device that Keras computes on, with its name where it is known.
+
+    Args:
+        count: How many devices share each batch.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
-        return f"GPU: {details.get('device_name', gpus[0].name)}"
+        shared = f"{count} of " if count > 1 else ""
+        return f"GPU: {shared}{details.get('device_name', gpus[0].name)}"
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         names = [
@@ -41,7 +51,8 @@ def device_name():
             if line.startswith("model name")
         ]
         name = names[0] if names else name
-    return f"CPU: {name}, {os.cpu_count()} cores"
+    shared = f" as {count} virtual devices" if count > 1 else ""
+    return f"CPU: {name}, {os.cpu_count()} cores{shared}"
 
 
 def versions():

@@ -104,7 +104,7 @@ class Program:
             if run.folder:
                 print(f"Resuming {printable(str(run.folder))}.")
                 warn_of_versions(run.versions)
-            set_up(run.config.seed)
+            set_up(run.config)
             dataset = self.load(run.source)
             if dataset.sample_warning:
                 print(dataset.sample_warning)
@@ -149,7 +149,7 @@ def begin(run, dataset, train, validation, model):
     splits = {"train": train, "validate": validation, "test": dataset.test[1]}
     sizes = [f"{len(labels):,} {name}" for name, labels in splits.items()]
     config = run.config
-    print(f"Device:  {device_name()}, backend {keras.backend.backend()}")
+    print(f"Device:  {device_name(config.devices)}, backend {keras.backend.backend()}")
     print(f"Data:    {dataset.description}")
     print(f"         {', '.join(sizes)}")
     print(
@@ -211,7 +211,7 @@ def write_metrics(run, dataset, model, figures):
         "recurrent_kernel": kernel(model),
         "config": dataclasses.asdict(config),
         "versions": versions(),
-        "device": device_name(),
+        "device": device_name(config.devices),
     }
     write_json(run.folder.metrics, metrics)  # from here on the run is finished
     run.folder.checkpoint.unlink(missing_ok=True)

@@ -68,6 +68,19 @@ def make_batches(data, config, augment=None, start_step=0):
     return without_autotuning(batches.map(take).prefetch(2))
 
 
+def make_validation_batches(data, devices):
+    """Return the validation data in batches.
+
+    Keras takes a first batch that devices share evenly alone; others may be uneven.
+
+    Args:
+        data: Inputs, an array or a dict of arrays, and labels, an array.
+        devices: How many devices share each batch.
+    """
+    size = min(500, len(data[1])) // devices * devices
+    return without_autotuning(tf.data.Dataset.from_tensor_slices(data).batch(size))
+
+
 def without_autotuning(batches):
     """Turn off tf.data's autotuning: there is nothing to tune.
 

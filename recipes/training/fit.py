@@ -5,9 +5,13 @@ import os
 import signal
 
 import numpy as np
-import tensorflow as tf
 
-from recipes.training.batches import count_steps, make_batches, without_autotuning
+from recipes.run import devices
+from recipes.training.batches import (
+    count_steps,
+    make_batches,
+    make_validation_batches,
+)
 from recipes.training.checkpoint import BestAndCheckpoint, set_state
 from recipes.training.events import EventLog
 
@@ -18,11 +22,12 @@ def create_variables(model, labels):
     TensorFlow traces a function once more if it created variables, so that ``fit``
     would trace the training step twice, for seconds.
     """
-    model.optimizer.build(model.trainable_variables)
-    model.compute_metrics(
-        None, labels[:1], np.zeros((1, *model.output_shape[1:]), "float32")
-    )
-    model.reset_metrics()
+    with devices.of(model):
+        model.optimizer.build(model.trainable_variables)
+        model.compute_metrics(
+            None, labels[:1], np.zeros((1, *model.output_shape[1:]), "float32")
+        )
+        model.reset_metrics()
 
 
 @contextlib.contextmanager
@@ -82,9 +87,7 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
                 epochs=-(-steps // interval),
                 steps_per_epoch=min(interval, steps),
                 shuffle=False,  # the stream of batches is shuffled already
-                validation_data=without_autotuning(
-                    tf.data.Dataset.from_tensor_slices(validation).batch(500)
-                ),
+                validation_data=make_validation_batches(validation, run.config.devices),
                 callbacks=callbacks,
             )
     set_state(model, checkpoint.best_state)

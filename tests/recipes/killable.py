@@ -35,6 +35,9 @@ SCENARIOS = {
     "mnist-weight-drop": f"mnist --cell weight-drop {TINY}",
     "imdb-classic": f"imdb --preset classic --cell simple-rnn {IMDB} {TINY}",
     "imdb-modern": f"imdb --cell simple-rnn {IMDB} {TINY}",
+    "mnist-devices": f"mnist --cell simple-rnn --devices 2 {TINY}",
+    "mnist-one-device": f"mnist --preset classic --cell simple-rnn {TINY}",
+    "mnist-two-devices": f"mnist --preset classic --cell simple-rnn --devices 2 {TINY}",
 }
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["killable", "pytest"])

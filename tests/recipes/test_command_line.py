@@ -27,6 +27,10 @@ PROGRAMS = {"mnist": mnist, "imdb": imdb}
         ),
         ("mnist --batch 5000", "--batch must be at most the 1319 training examples"),
         ("imdb --words 30", "--words must be a multiple of 25, got 30"),
+        (
+            "mnist --devices 3",
+            "--batch must be a multiple of the 3 --devices, got 128",
+        ),
     ],
 )
 def test_wrong_values(command, message, tmp_path):
@@ -44,6 +48,7 @@ LIMITS = {
     "steps": (0, 10**9),
     "save_every": (0, 10**9),
     "batch": (1, 10**6),
+    "devices": (1, 64),
     "seed": (0, 2**32 - 1),
     "target": (0, 1),
     "learning_rate": (1e-9, 1000),

@@ -9,7 +9,6 @@ import time
 import keras
 import pytest
 from killable import (
-    SCENARIOS,
     assert_equal,
     folder_of,
     modified,
@@ -68,7 +67,7 @@ def kill_again_and_again(scenario, parent, kills, expected):
     assert_equal(read(run), expected)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", KILLS)
 def test_killed_at_random_moments(scenario, never_stopped, tmp_path):
     """22 kills over four programs."""
     assert sum(KILLS.values()) >= 20
