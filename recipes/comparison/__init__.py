@@ -1,0 +1,1 @@
+"""A comparison of the cells by what they remember."""

@@ -1,0 +1,1 @@
+"""The tasks of the comparison, one module for each family; `registry` names them."""
