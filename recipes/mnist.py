@@ -85,7 +85,7 @@ def make_modern(config, steps):
     """Return today's network: images from 0 to 1 in, ten probabilities out."""
     images = keras.Input((28, 28), name="image")
     recurrent = config.make_recurrent()
-    h = keras.layers.Dropout(0.3)(recurrent(images))
+    h = keras.layers.Dropout(0.2)(recurrent(images))
     model = keras.Model(images, keras.layers.Dense(10, "softmax")(h), name="modern")
     return compiled(model, config, steps)
 
