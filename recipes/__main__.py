@@ -27,6 +27,7 @@ PROGRAMS = {
     "export": "write a trained model as ONNX, SavedModel or LiteRT",
     "resume": "resume an interrupted run",
     "runs": "list all runs",
+    "compare": "train every cell on tasks that need memory, and draw up a table",
     "demo": "play in the browser: draw a digit, type a review",
 }
 

@@ -1,0 +1,46 @@
+"""The results as a picture: every seed a dot, every cell an interval."""
+
+import math
+
+from recipes.comparison.statistics import summarize
+from recipes.comparison.tasks.registry import TASKS
+from recipes.pictures.figure import figure
+
+DOT, INTERVAL, CHANCE = "#1f77b4", "#d95f02", "#555555"
+COLUMNS = 3
+
+
+def draw_results(path, results):
+    """Draw a panel for each task."""
+    by_task = {}
+    for result in results:
+        by_task.setdefault(result["task"], []).append(result)
+    names = [name for name in TASKS if name in by_task]
+    columns = min(COLUMNS, len(names))
+    rows = math.ceil(len(names) / columns)
+    cells = max(len({it["cell"] for it in them}) for them in by_task.values())
+    with figure(path, 4 * columns, rows * (1.2 + 0.3 * cells)) as drawn:
+        panels = drawn.subplots(rows, columns, squeeze=False).flat
+        for axes in panels[len(names) :]:
+            axes.set_axis_off()
+        for axes, name in zip(panels, names, strict=False):
+            _draw_task(axes, TASKS[name], by_task[name])
+
+
+def _draw_task(axes, task, results):
+    summaries = summarize(task, results)
+    for place, it in enumerate(summaries):
+        axes.plot(it.values, [place] * len(it.values), "o", color=DOT, alpha=0.5)
+        low, high = it.interval
+        if math.isfinite(low):
+            axes.plot([low, high], [place, place], color=INTERVAL, linewidth=2)
+        axes.plot(it.mean, place, "|", color=INTERVAL, markersize=14)
+    axes.axvline(task.chance.value, color=CHANCE, linestyle=":", label="chance")
+    axes.legend(frameon=False, fontsize=8)
+    values = [value for it in summaries for value in it.values]
+    if task.better == "lower" and min(values) > 0 and max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    axes.set_yticks(range(len(summaries)), [it.cell for it in summaries])
+    axes.set_ylim(len(summaries) - 0.5, -0.5)  # the best on top
+    axes.set(title=task.name, xlabel=f"{task.metric}, {task.better} is better")
+    axes.grid(axis="x", alpha=0.3)

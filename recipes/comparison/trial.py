@@ -1,0 +1,139 @@
+"""One run of a comparison: a cell learns a task from a seed."""
+
+import dataclasses
+import functools
+import time
+
+import keras
+import numpy as np
+
+from custom_layers import LAYERS
+from recipes.comparison.tasks.registry import TASKS
+
+#: Into how many parts a training is cut, of each of which the mean loss is kept.
+PARTS = 20
+MOST_UNITS = 2000
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Trial:
+    """What a run is to do.
+
+    Attributes:
+        task: Its name in ``TASKS``.
+        cell: Its name in ``LAYERS``.
+        seed: Of the weights and of the training data.
+        parameters: How many the network is to have, as nearly as whole units allow.
+        effort: The training steps, as a multiple of those of the task.
+    """
+
+    task: str
+    cell: str
+    seed: int
+    parameters: int
+    effort: float = 1.0
+
+
+def run(trial):
+    """Train and test; return the result, a dict that JSON can hold.
+
+    Raises:
+        FloatingPointError: The loss or a figure is not finite.
+    """
+    began = time.perf_counter()
+    task = TASKS[trial.task]
+    units = find_units(task, trial.cell, trial.parameters)
+    keras.utils.set_random_seed(trial.seed)
+    model = make_model(task, trial.cell, units)
+    task.compile(model)
+    part = max(1, round(task.defaults.steps * trial.effort / PARTS))
+    history = model.fit(
+        task.batches(trial.seed),
+        epochs=PARTS,
+        steps_per_epoch=part,
+        shuffle=False,  # Keras cannot shuffle what has no end
+        verbose=0,
+    )
+    losses = [float(loss) for loss in history.history["loss"]]
+    figures = task.evaluate(model)
+    if not np.all(np.isfinite([*losses, *figures.values()])):
+        raise FloatingPointError(f"it diverged: loss {losses[-1]}, {figures}")
+    return {
+        **dataclasses.asdict(trial),
+        "units": units,
+        "model_parameters": model.count_params(),
+        "steps": PARTS * part,
+        "figures": figures,
+        "solved": bool(task.solved(figures)),
+        "losses": losses,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def make_model(task, cell, units):
+    """Return a task's network with a cell of the registry, not yet compiled."""
+    return task.make_model(lambda **options: LAYERS[cell](units, **options))
+
+
+def find_units(task, cell, parameters):
+    """Return with how many units a network's parameters are nearest to a number.
+
+    Of two that are as near, the smaller one.
+
+    Args:
+        task: The `Task`.
+        cell: Name of the cell.
+        parameters: The number of weights of the whole network.
+
+    Raises:
+        ValueError: Even the smallest network has more than twice as many, or one of
+            `MOST_UNITS` has fewer.
+
+    Example:
+    >>> from recipes.comparison.tasks.registry import TASKS
+    >>> task = TASKS["adding-50"]
+    >>> find_units(task, "lstm", 4 * 8 * (2 + 8 + 1) + 8 + 1)
+    8
+    """
+    # Some cells take multiples of a number alone.
+    first = next(it for it in range(1, 65) if count(task, cell, it) is not None)
+    low, high = 1, 2  # in multiples of the first
+    while count(task, cell, high * first) < parameters:
+        low, high = high, 2 * high
+        if high * first > MOST_UNITS:
+            raise ValueError(
+                f"parameters must be fewer than what {MOST_UNITS} units of {cell} "
+                f"have, got {parameters}"
+            )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if count(task, cell, middle * first) < parameters:
+            low = middle
+        else:
+            high = middle
+    chosen = min(
+        (low * first, high * first),
+        key=lambda units: abs(count(task, cell, units) - parameters),
+    )
+    if (least := count(task, cell, chosen)) > 2 * parameters:
+        raise ValueError(
+            f"parameters must be at least {-(-least // 2)} for {cell} on {task.name}, "
+            f"got {parameters}"
+        )
+    return chosen
+
+
+def count(task, cell, units):
+    """Return the parameters of a network; None if a cell cannot have so many units."""
+    return _count(task.inputs[1], task.head.outputs, cell, units)
+
+
+@functools.cache
+def _count(features, outputs, cell, units):
+    shape = (None, None, features)
+    try:
+        layer = LAYERS[cell](units)
+        layer.build(shape)
+    except ValueError:
+        return None
+    return layer.count_params() + (layer.compute_output_shape(shape)[-1] + 1) * outputs
