@@ -11,7 +11,7 @@ import sys
 
 from custom_layers import LAYERS
 from recipes.comparison.plots import draw_results
-from recipes.comparison.sweep import sweep
+from recipes.comparison.sweep import read_result, sweep
 from recipes.comparison.table import make_page
 from recipes.comparison.tasks.registry import TASKS
 from recipes.comparison.trial import Trial, find_units
@@ -137,8 +137,6 @@ def carry_out(trials, folder, workers, failed):
         failed: List that gets the trials that failed, with what was wrong.
     """
     import tqdm
-
-    from recipes.comparison.sweep import read_result
 
     left = sum(read_result(folder, trial) is None for trial in trials)
     if left < len(trials):

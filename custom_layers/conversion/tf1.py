@@ -28,6 +28,7 @@ _PROJECTION = "projection/kernel"
 _NORMS = {"i": "input", "g": "transform", "f": "forget", "o": "output"}
 _STATE_NORM = {"state_gamma": "state/gamma", "state_beta": "state/beta"}
 _EPSILON = 1e-12  # of its normalisation, which has no argument for it
+_NORMALISED = {"layer_norm": "tf1", "layer_norm_epsilon": _EPSILON, "peepholes": ()}
 _DIAGONALS = {f"peephole_{gate}": f"w_{gate}_diag" for gate in "ifo"}
 _LSTM = Cell(
     order=gates.TF1_LSTM,
@@ -192,7 +193,6 @@ def to_tf1(
     weights = layers.lstm_weights(
         layer, cell, it.activations, peepholes=bool(it.peepholes), kept=it.options
     )
-    normalised = "gates_gamma" in weights
     if "layer_norm" in it.options:
         _check_norm(layer, cell)
     order = gates.LSTM
@@ -203,7 +203,7 @@ def to_tf1(
     bias = weights.get("bias", np.zeros(kernel.shape[1], kernel.dtype))
     bias = _add_to_forget_gate(bias, order, -forget_bias)
     result = {it.kernel: gates.reorder(kernel, order, it.order)}
-    if normalised:
+    if "gates_gamma" in weights:
         result |= _give_norms(weights, bias, order)
     else:
         result[it.bias] = gates.reorder(bias, order, it.order)
@@ -215,9 +215,6 @@ def to_tf1(
         result[_PROJECTION] = weights["projection_kernel"]
     start = f"rnn/{it.scope}" if prefix is None else prefix.rstrip("/")
     return {f"{start}/{name}" if start else name: result[name] for name in result}
-
-
-_NORMALISED = {"layer_norm": "tf1", "layer_norm_epsilon": _EPSILON, "peepholes": ()}
 
 
 def _take_norms(weights, order):

@@ -12,15 +12,32 @@ import traceback
 from recipes.comparison.trial import Trial, run
 from recipes.run.command_line import UserError
 from recipes.run.files import read, write_json
+from recipes.run.values import Allowed, check_entries
 
 #: Starts processes that have imported TensorFlow already, and computed nothing.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["recipes.comparison.sweep"])
 
+#: What the table needs of a result.
+NEEDED = {
+    "units": Allowed(int, least=1, most=10**9),
+    "model_parameters": Allowed(int, least=1, most=10**12),
+    "steps": Allowed(int, least=1, most=10**12),
+    "figures": Allowed(dict),
+    "solved": Allowed(bool, words="true or false"),
+}
+
 
 def result_path(folder, trial):
     """Return the file of a trial's result."""
     return folder / trial.task / f"{trial.cell}-{trial.seed}.json"
+
+
+def parse_result(content):
+    """Return the result that a file holds; raise ValueError if it is none."""
+    result = json.loads(content)
+    check_entries("it", result, NEEDED)
+    return result
 
 
 def read_result(folder, trial):
@@ -31,7 +48,7 @@ def read_result(folder, trial):
     """
     path = result_path(folder, trial)
     try:
-        result = read(path, json.loads)
+        result = read(path, parse_result)
     except FileNotFoundError:
         return None
     for name, value in dataclasses.asdict(trial).items():

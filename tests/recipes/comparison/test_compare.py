@@ -141,14 +141,15 @@ def test_an_error_ends_all_processes(tmp_path, monkeypatch):
 def test_results_of_other_choices_are_not_mixed(tmp_path):
     path = result_path(tmp_path, TINY)
     path.parent.mkdir()
-    path.write_text(json.dumps(dataclasses.asdict(TINY)))
+    path.write_text(json.dumps(result("lstm", 1, 0.5)))
     assert read_result(tmp_path, TINY)["seed"] == 1
     message = "lstm-1.json has parameters 100, and not 200: choose another folder"
     with pytest.raises(UserError, match=message):
         read_result(tmp_path, dataclasses.replace(TINY, parameters=200))
-    path.write_text("{")
-    with pytest.raises(UserError, match="lstm-1.json is damaged"):
-        read_result(tmp_path, TINY)
+    for damaged in ("{", "[]", "{}", json.dumps(dataclasses.asdict(TINY))):
+        path.write_text(damaged)
+        with pytest.raises(UserError, match="lstm-1.json is damaged"):
+            read_result(tmp_path, TINY)
 
 
 def result(cell, seed, value, solved=False):
