@@ -29,7 +29,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: $(TRAIN) ARGS"
 	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN; of export: RUN FORMAT ARGS"
-	@echo "Variables of compare: TASK CELLS SEEDS BUDGET ARGS"
+	@echo "Variables of compare: TASK CELLS SEEDS BUDGET ARGS; RAY_ADDRESS runs it on a cluster"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 

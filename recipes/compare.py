@@ -1,19 +1,23 @@
-"""Compare: which cell learns which task? Every cell with as many parameters.
+"""Compare: which cell learns which task? All cells have as many parameters.
 
 Each run is a process of its own, as many side by side as there are cores. A run that is
 finished is not repeated: begin again after an interruption with the same command. The
-folder of the results gets results.json, results.md and results.png.
+folder of the results gets results.json, results.md, results.png and, of the task
+gradient, gradient.png. Where RAY_ADDRESS is set, Ray runs it on that cluster.
 """
 
+import functools
 import os
 import pathlib
 import sys
 
-from custom_layers import LAYERS
-from recipes.comparison.plots import draw_results
-from recipes.comparison.sweep import read_result, sweep
+from recipes.comparison.cells import CELLS
+from recipes.comparison.cluster import run_on_ray
+from recipes.comparison.plots import draw_gradients, draw_results
+from recipes.comparison.processes import run_here
+from recipes.comparison.sweep import sweep
 from recipes.comparison.table import make_page
-from recipes.comparison.tasks.registry import TASKS
+from recipes.comparison.tasks.registry import DEFAULT_TASKS, TASKS
 from recipes.comparison.trial import Trial, find_units
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
 from recipes.run.files import write_json, write_text
@@ -28,13 +32,13 @@ LIMITS = {
 }
 
 
-def choose(flag, text, known):
-    """Return the names in a list with commas; all that are known if it is empty.
+def choose(flag, text, known, default):
+    """Return the names in a list with commas; the default's if it is empty.
 
     Raises:
         UserError: One is not known, or there twice.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()] or list(known)
+    names = [name.strip() for name in text.split(",") if name.strip()] or list(default)
     for name in names:
         if name not in known:
             raise UserError(f"{flag} must name {', '.join(known)}, got {name!r}")
@@ -46,20 +50,25 @@ def choose(flag, text, known):
 def make_trials(options):
     """Return the trials: all cells of a task and a seed, then the next seed."""
     for name, allowed in LIMITS.items():
+        if (value := getattr(options, name)) is None:
+            continue
         try:
-            allowed.check(f"--{name}", getattr(options, name))
+            allowed.check(f"--{name}", value)
         except ValueError as error:
             raise UserError(str(error)) from error
-    tasks = choose("--task", options.task, TASKS)
-    cells = choose("--cells", options.cells, LAYERS)
+    tasks = choose("--task", options.task, TASKS, DEFAULT_TASKS)
+    cells = choose("--cells", options.cells, CELLS, CELLS)
+    parameters = {
+        task: options.parameters or TASKS[task].defaults.parameters for task in tasks
+    }
     for task in tasks:
         for cell in cells:
             try:
-                find_units(TASKS[task], cell, options.parameters)
+                find_units(TASKS[task], cell, parameters[task])
             except ValueError as error:
                 raise UserError(f"--{error}") from error
     return [
-        Trial(task, cell, seed, options.parameters, options.budget)
+        Trial(task, cell, seed, parameters[task], options.budget)
         for task in tasks
         for seed in range(1, options.seeds + 1)
         for cell in cells
@@ -72,12 +81,13 @@ def main(arguments):
     parser.add_argument(
         "--task",
         default="",
-        help=f"tasks, with commas (default: all): {', '.join(TASKS)}",
+        help=f"tasks, with commas (default: {', '.join(DEFAULT_TASKS)}); there are "
+        f"{', '.join(TASKS)}",
     )
     parser.add_argument(
         "--cells",
         default="",
-        help=f"cells, with commas (default: all): {', '.join(LAYERS)}",
+        help=f"cells, with commas (default: all): {', '.join(CELLS)}",
     )
     parser.add_argument(
         "--seeds", type=int, default=5, help="seeds of each (default: 5)"
@@ -85,8 +95,8 @@ def main(arguments):
     parser.add_argument(
         "--parameters",
         type=int,
-        default=5000,
-        help="weights of every network, as nearly as whole units allow (default: 5000)",
+        help="weights of the recurrent layer and what follows it, as nearly as whole "
+        "units allow (default: the task's)",
     )
     parser.add_argument(
         "--budget",
@@ -117,7 +127,9 @@ def main(arguments):
             write_json(folder / "results.json", results)
             write_text(folder / "results.md", make_page(results))
             draw_results(folder / "results.png", results)
-            print(f"Written: {folder / 'results.md'}, results.json and results.png")
+            if any(result.get("observed") for result in results):
+                draw_gradients(folder / "gradient.png", results)
+            print(f"Written: {folder / 'results.md'}, results.json and pictures")
     except OSError as error:
         raise UserError(
             f"cannot write in {folder}: {error.strerror or error}"
@@ -138,17 +150,18 @@ def carry_out(trials, folder, workers, failed):
     """
     import tqdm
 
-    left = sum(read_result(folder, trial) is None for trial in trials)
-    if left < len(trials):
-        print(f"{len(trials) - left:,} of {len(trials):,} runs are finished already.")
-    with tqdm.tqdm(total=left, unit="run", file=sys.stderr) as bar:
+    if "RAY_ADDRESS" in os.environ:
+        engine = run_on_ray
+    else:
+        engine = functools.partial(run_here, workers=workers)
+    with tqdm.tqdm(total=len(trials), unit="run", file=sys.stderr) as bar:
 
-        def report(trial, error):
-            bar.update()
+        def report(ended, error):
+            bar.update(len(ended))
             if error:
-                failed.append((trial, error))
+                failed.extend((trial, error) for trial in ended)
 
-        return sweep(trials, folder, workers, report)
+        return sweep(trials, folder, engine, report)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,12 @@ from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, make_batches
 from recipes.training.evidence import fit_evidence
 from recipes.training.fit import create_variables, fit, predict
+from recipes.training.regions import PASSES, UNITS, RegionLearner, region_vectors
 
 SEGMENT = 25  # words that the modern preset's network reads in one go
 COUNTED_WORDS = 60_000  # the most frequent ones, of which there is evidence
+REGION_WORDS = 30_000  # of which there are vectors in the preset best
+REGION_LENGTH = 1000  # words of a text from which these are learnt, the last ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,13 +163,20 @@ def make_classic(config):
     return model
 
 
-def make_modern(config, steps):
+def make_modern(config, steps, with_regions=False):
     """Return today's network: what `add_evidence` gives in, probability of good out.
 
     The review is cut into segments of 25 words, which the recurrent layer reads side by
     side, as a larger batch; maximum and mean of its outputs over all words decide, with
     the mean word vector. Half of the evidence joins each word's vector. Its sum joins
     what decides; that of the ratios is divided by the root of the number of words.
+
+    Args:
+        config: The `ImdbConfig`.
+        steps: For how many steps it is trained.
+        with_regions: Whether the vectors of the regions around each word join its own,
+            and decide, too. The layer ``regions`` gets the words' part of them, which a
+            `RegionLearner` has learnt.
     """
     inputs = {
         "words": keras.Input((config.words,), dtype="int32", name="words"),
@@ -182,13 +192,26 @@ def make_modern(config, steps):
     recurrent = config.make_recurrent(return_sequences=True)
     evidence = ops.reshape(inputs["evidence"] / 2, (-1, config.words, 6))
     read = ops.concatenate([vectors, evidence], axis=-1)
-    segments = ops.reshape(read, (-1, SEGMENT, config.embedding + 6))
+    local = []
+    if with_regions:
+        known = ops.where(inputs["words"] < REGION_WORDS, inputs["words"], 1)
+        inside = keras.layers.Embedding(
+            REGION_WORDS, UNITS, trainable=False, name="regions"
+        )
+        around = region_vectors(inside(known) * is_word)
+        around = keras.layers.SpatialDropout1D(0.3)(around)
+        read = ops.concatenate([read, keras.layers.Dense(64)(around) / 2], axis=-1)
+        around = ops.concatenate([vectors, around], axis=-1)
+        around = keras.layers.Dense(100, "relu")(around) * is_word
+        local = [ops.max(around, axis=1), ops.sum(around, axis=1) / count]
+    segments = ops.reshape(read, (-1, SEGMENT, read.shape[-1]))
     outputs = keras.layers.Bidirectional(recurrent)(segments)
     outputs = ops.reshape(outputs, (-1, config.words, 2 * config.units))
     features = [
         ops.max(outputs * is_word - 2 * (1 - is_word), axis=1),
         ops.sum(outputs * is_word, axis=1) / count,
         ops.sum(vectors, axis=1) / count,
+        *local,
     ]
     features = keras.layers.Dropout(0.5)(ops.concatenate(features, axis=-1))
     total = ops.sum(inputs["evidence"], axis=1)
@@ -251,6 +274,30 @@ def guess_labels(run, model, known, words):
     return guesses
 
 
+def learn_regions(run, texts):
+    """Learn the vectors of words in regions from texts; return them.
+
+    The run's folder keeps every pass: a resumed run does not repeat it.
+
+    Args:
+        run: The `Run`.
+        texts: All texts that may be used, with labels or without.
+    """
+    tokenizer = make_tokenizer(texts, REGION_WORDS, REGION_LENGTH)
+    learner = RegionLearner(in_batches(tokenizer, texts), REGION_WORDS, run.config.seed)
+    with contextlib.suppress(FileNotFoundError):
+        run.folder.read(run.folder.regions, learner.load)
+    while learner.done < PASSES:
+        print(
+            f"Learning which words stand near each other, pass {learner.done + 1} of "
+            f"{PASSES} …",
+            flush=True,
+        )
+        learner.learn_pass()
+        learner.save(run.folder.regions)
+    return learner.inside.numpy()
+
+
 def parse_guesses(content):
     """Return the array that a file of guesses holds."""
     guesses = np.load(io.BytesIO(content))
@@ -278,7 +325,7 @@ def train(run, dataset):
         if config.preset == "classic":
             model = make_classic(config)
         else:
-            model = make_modern(config, steps)
+            model = make_modern(config, steps, with_regions=config.preset == "best")
     begin(run, dataset, targets, validation_targets, model)
 
     all_texts = np.concatenate([texts, unlabelled])
@@ -289,6 +336,8 @@ def train(run, dataset):
         weights = NgramWeights(counted_words(config), kinds=2)
         known = inputs, targets[:, 0], groups[~held_out]
         if config.preset == "best":
+            regions = learn_regions(run, all_texts)
+            model.get_layer("regions").set_weights([regions])
             words = in_batches(tokenizer, unlabelled)
             with devices.shared_by(config.devices):
                 first = make_modern(config, steps)

@@ -1,6 +1,8 @@
-"""The results as a picture: every seed a dot, every cell an interval."""
+"""The results as pictures: every seed a dot, every cell an interval; gradients."""
 
 import math
+
+import numpy as np
 
 from recipes.comparison.statistics import summarize
 from recipes.comparison.tasks.registry import TASKS
@@ -8,6 +10,7 @@ from recipes.pictures.figure import figure
 
 DOT, INTERVAL, CHANCE = "#1f77b4", "#d95f02", "#555555"
 COLUMNS = 3
+SMALLEST = 1e-12  # of the gradients that are drawn
 
 
 def draw_results(path, results):
@@ -44,3 +47,33 @@ def _draw_task(axes, task, results):
     axes.set_ylim(len(summaries) - 0.5, -0.5)  # the best on top
     axes.set(title=task.name, xlabel=f"{task.metric}, {task.better} is better")
     axes.grid(axis="x", alpha=0.3)
+
+
+def draw_gradients(path, results):
+    """Draw the norm of ∂loss/∂h_t over t, before and after training.
+
+    A line is the geometric mean of a cell's seeds, in parts of the norm at the last
+    step. What is below `SMALLEST` is drawn there.
+
+    Args:
+        path: The file.
+        results: Results of trials; those without gradients are passed over.
+    """
+    by_cell = {}
+    for result in results:
+        if result.get("observed"):
+            by_cell.setdefault(result["cell"], []).append(result["observed"])
+    with figure(path, 10, 4.5) as drawn:
+        panels = drawn.subplots(1, 2, sharex=True, sharey=True)
+        for axes, when in zip(panels, ("before", "after"), strict=True):
+            for number, (cell, them) in enumerate(by_cell.items()):
+                norms = np.array([observed[when] for observed in them])
+                kept = np.maximum(norms / norms[:, -1:], SMALLEST)
+                mean = np.exp(np.log(kept).mean(axis=0))
+                steps = np.arange(1, 1 + len(mean))
+                style = ("-", "--")[number // 8]
+                axes.semilogy(steps, mean, style, label=cell, linewidth=1.5)
+            axes.set(title=f"{when} training", xlabel="t")
+            axes.grid(alpha=0.3)
+        panels[0].set_ylabel("‖∂loss/∂h_t‖ / ‖∂loss/∂h_T‖")
+        panels[1].legend(frameon=False, fontsize=8, loc="lower right")

@@ -1,22 +1,13 @@
-"""Runs many trials, each in a process of its own; what is finished is not repeated."""
+"""Runs many trials; what is finished is not repeated."""
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import json
-import multiprocessing
-import os
-import signal
-import threading
-import traceback
 
-from recipes.comparison.trial import Trial, run
+from recipes.comparison.trial import Trial
 from recipes.run.command_line import UserError
 from recipes.run.files import read, write_json
 from recipes.run.values import Allowed, check_entries
-
-#: Starts processes that have imported TensorFlow already, and computed nothing.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["recipes.comparison.sweep"])
 
 #: What the table needs of a result.
 NEEDED = {
@@ -28,7 +19,7 @@ NEEDED = {
 }
 
 
-def result_path(folder, trial):
+def result_path(folder, trial: Trial):
     """Return the file of a trial's result."""
     return folder / trial.task / f"{trial.cell}-{trial.seed}.json"
 
@@ -60,93 +51,30 @@ def read_result(folder, trial):
     return result
 
 
-def sweep(trials, folder, workers, report):
+def sweep(trials, folder, engine, report):
     """Run trials that have no result yet, and write their results.
 
     Args:
         trials: List of `Trial`.
         folder: Where the results are, a `pathlib.Path`.
-        workers: How many run side by side.
-        report: Called with each trial that has ended, and what was wrong, or None.
+        engine: What runs them: called with a list of trials, it returns a generator
+            of ``(trial, result, error)``, each as soon as the trial has ended; either
+            the result or the error is None.
+        report: Called with the trials that have a result already, a list of them, then
+            with each one that has ended as a list, and with its error, or None.
 
     Returns:
         The results of all trials that have one, in their order.
     """
-    left = [trial for trial in trials if read_result(folder, trial) is None]
-    for trial in left:
-        result_path(folder, trial).parent.mkdir(parents=True, exist_ok=True)
-    running = _Running()
-
-    def carry_out(trial):
-        result, error = running.run(trial)
-        if result is not None:
-            write_json(result_path(folder, trial), result)
-        return error
-
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(carry_out, trial): trial for trial in left}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                report(futures[future], future.result())
-        except BaseException:  # Ctrl-C, or a full disk
-            pool.shutdown(wait=False, cancel_futures=True)
-            running.stop()
-            raise
-    results = (read_result(folder, trial) for trial in trials)
-    return [result for result in results if result is not None]
-
-
-class _Running:
-    """The processes that run now."""
-
-    def __init__(self):
-        self.processes, self.lock, self.stopped = set(), threading.Lock(), False
-
-    def run(self, trial):
-        """Run a trial in a new process; return its result, or None, and its error."""
-        receive, send = FORKS.Pipe(duplex=False)
-        process = FORKS.Process(target=_run, args=(trial, send), daemon=True)
-        with self.lock:
-            if self.stopped:
-                return None, "it was stopped"
-            process.start()
-            self.processes.add(process)
-        send.close()
-        try:
-            return receive.recv()
-        except EOFError:
-            process.join()
-            return None, f"its process ended with status {process.exitcode}"
-        finally:
-            process.join()
-            with self.lock:
-                self.processes.discard(process)
-
-    def stop(self):
-        """End all processes, and begin no other."""
-        with self.lock:
-            self.stopped = True
-            for process in self.processes:
-                process.kill()
-
-
-def _run(trial: Trial, send):
-    """Send a trial's result, or None, and what was wrong, or None."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends this process
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    tf.config.set_visible_devices([], "GPU")
-    try:
-        outcome = run(trial), None
-    except Exception as error:  # whatever it is, it costs this trial alone
-        outcome = None, traceback.format_exception_only(error)[-1].strip()
-    send.send(outcome)
-
-
-def _end_with_parent():
-    """End this process when that of the sweep has ended, even if it was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    results = {trial: read_result(folder, trial) for trial in trials}
+    left = [trial for trial, result in results.items() if result is None]
+    report([trial for trial in trials if results[trial] is not None], None)
+    with contextlib.closing(engine(left)) as ended:
+        for trial, result, error in ended:
+            if result is not None:
+                path = result_path(folder, trial)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, result)
+                results[trial] = read_result(folder, trial)
+            report([trial], error)
+    return [result for result in results.values() if result is not None]

@@ -18,9 +18,35 @@ def make_page(results):
         "**Bold**: the interval meets that of the best mean, so that no winner can be "
         "named among these.",
     ]
+    parts.append(make_overview(results))
     for name in _tasks(results):
         parts += _section(TASKS[name], _of(results, name))
     return "\n\n".join(parts) + "\n"
+
+
+def make_overview(results):
+    """Return one table of all means: a row for each cell, a column for each task."""
+    columns = {
+        name: {it.cell: it for it in summarize(TASKS[name], _of(results, name))}
+        for name in _tasks(results)
+    }
+    cells = dict.fromkeys(result["cell"] for result in results)
+    rows = [
+        ["cell", *columns],
+        ["---"] * (1 + len(columns)),
+        *(
+            [cell, *(_mean(them.get(cell)) for them in columns.values())]
+            for cell in cells
+        ),
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _mean(summary):
+    """Return a mean in words, in bold where it may be the best."""
+    if summary is None:
+        return "–"
+    return f"**{show(summary.mean)}**" if summary.is_with_best else show(summary.mean)
 
 
 def _tasks(results):
@@ -58,7 +84,8 @@ def _section(task, results):
         deviation = "" if it.deviation is None else f" ± {show(it.deviation)}"
         value = f"{show(it.value)}{deviation}"
         lines.append(f"| *{it.cell}, published* | | | {value} | | {it.source} | |")
-    notes = [f"Published: {it.conditions} ({it.source})." for it in task.published]
+    notes = [f"**{it}**" for result in results if (it := result.get("warning"))]
+    notes += [f"Published: {it.conditions} ({it.source})." for it in task.published]
     return [
         f"## {task.name}",
         f"{task.source}. {task.metric}, {task.better} is better; "

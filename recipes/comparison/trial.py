@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 import time
+import traceback
 
 import keras
 import numpy as np
 
-from custom_layers import LAYERS
+from recipes.comparison.cells import CELLS
 from recipes.comparison.tasks.registry import TASKS
 
 #: Into how many parts a training is cut, of each of which the mean loss is kept.
@@ -21,7 +22,7 @@ class Trial:
 
     Attributes:
         task: Its name in ``TASKS``.
-        cell: Its name in ``LAYERS``.
+        cell: Its name in ``CELLS``.
         seed: Of the weights and of the training data.
         parameters: How many the network is to have, as nearly as whole units allow.
         effort: The training steps, as a multiple of those of the task.
@@ -32,6 +33,22 @@ class Trial:
     seed: int
     parameters: int
     effort: float = 1.0
+
+
+def attempt(trial):
+    """Run a trial on one core of this process; return ``(result, error)``.
+
+    Whatever goes wrong costs this trial alone: the error is its text, else None.
+    """
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.set_visible_devices([], "GPU")
+        return run(trial), None
+    except Exception as error:
+        return None, traceback.format_exception_only(error)[-1].strip()
 
 
 def run(trial):
@@ -46,6 +63,7 @@ def run(trial):
     keras.utils.set_random_seed(trial.seed)
     model = make_model(task, trial.cell, units)
     task.compile(model)
+    before = task.observe(model)
     part = max(1, round(task.defaults.steps * trial.effort / PARTS))
     history = model.fit(
         task.batches(trial.seed),
@@ -54,8 +72,11 @@ def run(trial):
         shuffle=False,  # Keras cannot shuffle what has no end
         verbose=0,
     )
-    losses = [float(loss) for loss in history.history["loss"]]
+    losses = [float(f"{loss:.4g}") for loss in history.history["loss"]]
     figures = task.evaluate(model)
+    observed = (
+        {} if before is None else {"before": before, "after": task.observe(model)}
+    )
     if not np.all(np.isfinite([*losses, *figures.values()])):
         raise FloatingPointError(f"it diverged: loss {losses[-1]}, {figures}")
     return {
@@ -66,13 +87,15 @@ def run(trial):
         "figures": figures,
         "solved": bool(task.solved(figures)),
         "losses": losses,
+        "observed": observed,
+        "warning": task.data_warning(),
         "seconds": time.perf_counter() - began,
     }
 
 
 def make_model(task, cell, units):
     """Return a task's network with a cell of the registry, not yet compiled."""
-    return task.make_model(lambda **options: LAYERS[cell](units, **options))
+    return task.make_model(lambda **options: CELLS[cell](units, **options))
 
 
 def find_units(task, cell, parameters):
@@ -132,7 +155,7 @@ def count(task, cell, units):
 def _count(features, outputs, cell, units):
     shape = (None, None, features)
     try:
-        layer = LAYERS[cell](units)
+        layer = CELLS[cell](units)
         layer.build(shape)
     except ValueError:
         return None

@@ -55,6 +55,7 @@ class RunFolder:
         "checkpoint.npz"
     )  # all that resuming needs; until it is finished
     guesses = _file("guesses.npy")  # IMDB, preset best: labels of unlabelled reviews
+    regions = _file("regions.npz")  # the same: vectors of words, after each pass
     model = _file("model.keras")  # the best model so far
     history = _file("history.csv")  # a row for each validation
     metrics = _file("metrics.json")  # the figures; once the run is finished

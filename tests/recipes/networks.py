@@ -33,7 +33,7 @@ def make_imdb(preset, cell, rng, words=50):
     if preset == "classic":
         model = imdb.make_classic(config)
     else:
-        model = imdb.make_modern(config, 9)
+        model = imdb.make_modern(config, 9, with_regions=preset == "best")
     model.set_weights(
         [
             weight if weight.dtype == "int64" else rng.uniform(-1, 1, weight.shape)
@@ -42,7 +42,7 @@ def make_imdb(preset, cell, rng, words=50):
     )
     known = " ".join(f"w{number}" for number in range(40)).encode()
     tokenizer = imdb.make_tokenizer([known], config.vocabulary, words)
-    if preset == "modern":
+    if preset != "classic":
         weights, known = NgramWeights(config.vocabulary, kinds=2), np.arange(45)
         weights.set_table(known, rng.normal(size=(45, 2)))  # of words alone
         tokenizer = imdb.add_evidence(tokenizer, weights)

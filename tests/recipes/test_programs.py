@@ -17,6 +17,7 @@ from recipes.data.datasets import Dataset
 from recipes.run.command_line import UserError
 from recipes.run.config import PRESETS
 from recipes.run.folder import RunFolder
+from recipes.training import regions
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -27,6 +28,7 @@ SMALL = {
     "mnist": "--data sample --cell simple-rnn --epochs 1 --units 16",
     "imdb": "--data sample --cell simple-rnn --steps 3 --epochs 1 --units 8 --words 50",
 }
+KEPT_BY_BEST = ("guesses.npy", "regions.npz")
 KEYS = {
     "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell",
     "preset", "parameters", "recurrent_kernel", "config", "versions", "device",
@@ -63,7 +65,7 @@ def test_a_run_leaves_what_it_should(recipe, preset, tmp_path, capsys):
     assert (metrics["data"], metrics["preset"]) == ("sample", preset)
     assert {path.name for path in folder.path.iterdir()} == {
         *("config.json", "history.csv", "metrics.json", "model.keras"),
-        *(["guesses.npy"] if (recipe, preset) == ("imdb", "best") else []),
+        *(KEPT_BY_BEST if (recipe, preset) == ("imdb", "best") else []),
     }
     rows = history(folder)
     assert list(rows[0])[:2] == ["validation", "step"]
@@ -108,6 +110,30 @@ def test_best_is_resumed_with_the_same_result(stop, tmp_path, monkeypatch, capsy
     assert losses[0][-1]["val_loss"] == losses[1][-1]["val_loss"]
 
 
+def test_regions_are_resumed_after_the_last_whole_pass(tmp_path, monkeypatch, capsys):
+    train("imdb", tmp_path, "--preset best")
+    usual, passes = regions.RegionLearner.learn_pass, []
+
+    def learn_pass(learner):
+        passes.append(learner.done)
+        if len(passes) == 3:
+            raise KeyboardInterrupt
+        return usual(learner)
+
+    monkeypatch.setattr(regions.RegionLearner, "learn_pass", learn_pass)
+    flags = f"{SMALL['imdb']} --preset best --runs {tmp_path} --name stopped".split()
+    assert imdb.main(flags) == 130
+    folder = RunFolder(tmp_path / "imdb" / "stopped")
+    assert resume.main(["--run", str(folder)]) == 0
+    assert passes == [0, 1, 2, *range(2, regions.PASSES)]
+    one, other = (
+        np.load(RunFolder(tmp_path / "imdb" / name).regions)
+        for name in ("run", "stopped")
+    )
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
 @pytest.mark.parametrize("content", [b"", b"no array", b"nan"])
 def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsys):
     def interrupt(*arguments, **options):
@@ -124,6 +150,24 @@ def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsy
     with pytest.raises(UserError, match="guesses.npy") as raised:
         resume.main(["--run", str(folder)])
     assert "\n" not in str(raised.value)
+
+
+def test_damaged_regions_end_with_one_line(tmp_path, monkeypatch):
+    train("imdb", tmp_path, "--preset best")
+    folder = RunFolder(tmp_path / "imdb" / "run")
+    folder.metrics.unlink()
+    (tmp_path / "imdb" / "run" / "model.keras").unlink()
+    whole = dict(np.load(folder.regions))
+    for damage in (
+        {"done": np.array(99)},
+        {"inside": whole["inside"][1:]},
+        {"around": np.full_like(whole["around"], np.nan)},
+    ):
+        with open(folder.regions, "wb") as file:
+            np.savez(file, **whole | damage)
+        with pytest.raises(UserError, match="regions.npz") as raised:
+            resume.main(["--run", str(folder)])
+        assert "\n" not in str(raised.value)
 
 
 def choose(recipe, source, flags):

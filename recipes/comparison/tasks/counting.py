@@ -122,7 +122,7 @@ class Counting(Task):
         return figures["largest_n"] >= self.most_trained
 
 
-def make_counting(letters, steps, published):
+def make_counting(letters, steps, parameters, published):
     """Return the task of a language."""
     name = "".join(f"{letter}n" for letter in letters)
     count = len(letters)
@@ -134,7 +134,9 @@ def make_counting(letters, steps, published):
         metric="largest_n",
         better="higher",
         chance=Chance(0, "without memory, the last b is like the one before"),
-        defaults=Defaults(steps, batch_size=10, learning_rate=1e-2),
+        defaults=Defaults(
+            steps, batch_size=10, learning_rate=1e-2, parameters=parameters
+        ),
         published=published,
         letters=letters,
     )
@@ -142,7 +144,8 @@ def make_counting(letters, steps, published):
 
 ANBN = make_counting(
     "ab",
-    4000,
+    3000,
+    60,  # two cells with peepholes
     (
         Published(
             "peephole", 100, REPRODUCTION, CONDITIONS.format("2 cells; 65 to 100")
@@ -151,7 +154,8 @@ ANBN = make_counting(
 )
 ANBNCN = make_counting(
     "abc",
-    8000,
+    4000,
+    120,  # three cells with peepholes
     (
         Published("peephole", 24, REPRODUCTION, CONDITIONS.format("3 cells; 18 to 29")),
         Published(

@@ -39,6 +39,7 @@ class Defaults:
         learning_rate: Of the optimiser.
         optimizer: Name of the Keras optimiser.
         clipnorm: The largest norm of all gradients together.
+        parameters: How many the recurrent layer and what follows it have together.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class Defaults:
     learning_rate: float
     optimizer: str = "adam"
     clipnorm: float = 1.0
+    parameters: int = 5000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +199,7 @@ class Task:
                 },
             }
         )
-        model.compile(optimizer, self.head.loss, jit_compile=False)
+        model.compile(optimizer, self.head.loss, jit_compile=True)
 
     def evaluate(self, model):
         """Return a network's figures on the test set, a dict of floats.
@@ -207,6 +209,10 @@ class Task:
         """
         x, y = self.test()[:2]
         return self.measure(predict(model, x), y)
+
+    def observe(self, model):
+        """Return what to note of a network before and after training, or None."""
+        return None
 
     def data_warning(self):
         """Return what to tell the reader about the data, or None."""

@@ -80,7 +80,7 @@ def make_temporal_order(T=50):
         metric="accuracy",
         better="higher",
         chance=Chance(1 / 8, "one of eight classes, equally likely"),
-        defaults=Defaults(steps=2000, batch_size=32, learning_rate=1e-2),
+        defaults=Defaults(steps=1000, batch_size=32, learning_rate=1e-2),
         published=(
             Published("lstm of 1997, no forget gate", 0.998, REPRODUCTION, conditions),
             Published("simple-rnn", 0.133, REPRODUCTION, conditions),

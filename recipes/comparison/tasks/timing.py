@@ -171,7 +171,9 @@ def make_pulses(name, interval, choices, steps):
         metric="cycles",
         better="higher",
         chance=Chance(0, "a constant output is wrong in every cycle"),
-        defaults=Defaults(steps, batch_size=len(choices), learning_rate=2e-2),
+        defaults=Defaults(
+            steps, batch_size=len(choices), learning_rate=3e-3, parameters=250
+        ),
         interval=interval,
         choices=choices,
     )

@@ -61,7 +61,7 @@ WAVEFORM = Waveform(
     metric="mse",
     better="lower",
     chance=Chance(1 / 2, "saying 0: the wave's variance, four sines of ⅛ each"),
-    defaults=Defaults(steps=2000, batch_size=1, learning_rate=5e-3),
+    defaults=Defaults(steps=1000, batch_size=1, learning_rate=5e-3, parameters=2500),
     published=(
         Published(
             "clockwork",

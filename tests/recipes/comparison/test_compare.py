@@ -1,8 +1,10 @@
 """The comparison: equal parameters, runs in processes of their own, its table."""
 
 import dataclasses
+import functools
 import json
 import math
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -10,9 +12,10 @@ import signal
 import numpy as np
 import pytest
 
-from custom_layers import LAYERS
 from recipes import compare
-from recipes.comparison import sweep as sweep_module
+from recipes.comparison import processes
+from recipes.comparison.cells import CELLS
+from recipes.comparison.processes import run_here
 from recipes.comparison.statistics import confidence_interval, summarize
 from recipes.comparison.sweep import read_result, result_path, sweep
 from recipes.comparison.table import make_page
@@ -38,7 +41,7 @@ def modules_are_found():
         os.environ["PYTHONPATH"] = before
 
 
-@pytest.mark.parametrize("cell", LAYERS)
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("name", [TASK, "anbn", "mnist-rows"])
 def test_parameters_are_as_near_as_units_allow(name, cell):
     task = TASKS[name]
@@ -105,11 +108,13 @@ def run_or_die(trial, send):
 
 def test_a_run_that_fails_costs_only_itself(tmp_path, monkeypatch):
     """And what is finished is not repeated."""
-    monkeypatch.setattr(sweep_module, "_run", run_or_die)
+    monkeypatch.setattr(processes, "_run", run_or_die)
     trials = [dataclasses.replace(TINY, seed=seed) for seed in (1, 2, 3, 4, 5)]
-    reports = {}
-    results = sweep(trials, tmp_path, 2, reports.__setitem__)
-    errors = {trial.seed: error for trial, error in reports.items()}
+    two = functools.partial(run_here, workers=2)
+    reports = []
+    results = sweep(trials, tmp_path, two, lambda *it: reports.append(it))
+    assert reports.pop(0) == ([], None)  # nothing was finished
+    errors = {trial.seed: error for (trial,), error in reports}
     assert errors.pop(2) == "its process ended with status -9"
     assert errors.pop(3) == "ValueError: it was planted"
     assert errors == {1: None, 4: None, 5: None}
@@ -117,25 +122,28 @@ def test_a_run_that_fails_costs_only_itself(tmp_path, monkeypatch):
     assert len({result["process"] for result in results} | {os.getpid()}) == 4
 
     result_path(tmp_path, trials[3]).unlink()
-    again = {}
-    new = sweep(trials, tmp_path, 2, again.__setitem__)
-    assert sorted(trial.seed for trial in again) == [2, 3, 4]
+    again = []
+    new = sweep(trials, tmp_path, two, lambda ended, _: again.append(ended))
+    assert again.pop(0) == [trials[0], trials[4]]
+    assert sorted(trial.seed for (trial,) in again) == [2, 3, 4]
     kept = [result for result in new if result["seed"] != 4]
     assert kept == [result for result in results if result["seed"] != 4]
 
 
 def test_an_error_ends_all_processes(tmp_path, monkeypatch):
     """As Ctrl-C does."""
-    monkeypatch.setattr(sweep_module, "_run", run_or_die)
+    monkeypatch.setattr(processes, "_run", run_or_die)
     trials = [dataclasses.replace(TINY, seed=seed) for seed in range(10, 30)]
 
-    def report(trial, error):
-        raise KeyboardInterrupt
+    def report(ended, error):
+        if ended:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(trials, tmp_path, 1, report)
+        sweep(trials, tmp_path, functools.partial(run_here, workers=1), report)
     finished = [trial for trial in trials if read_result(tmp_path, trial)]
     assert 1 <= len(finished) < 20
+    assert not multiprocessing.active_children()
 
 
 def test_results_of_other_choices_are_not_mixed(tmp_path):
@@ -225,12 +233,12 @@ def test_the_program(tmp_path, capsys):
     assert written["results.md"].read_text() == make_page(results)
     assert written["results.png"].read_bytes().startswith(b"\x89PNG")
     assert compare.main(arguments) == 0
-    assert "4 of 4 runs are finished already." in capsys.readouterr().out
+    assert "4/4" in capsys.readouterr().err
     assert json.loads(written["results.json"].read_text()) == results
 
 
 def test_a_failure_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep_module, "_run", run_or_die)
+    monkeypatch.setattr(processes, "_run", run_or_die)
     arguments = f"--task {TASK} --cells lstm --seeds 4 --output {tmp_path}".split()
     assert compare.main(arguments) == 1
     printed = capsys.readouterr().out

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 
-from recipes.comparison.tasks import mnist_pixels
+from custom_layers import standardize_text
+from recipes.comparison.tasks import mnist_pixels, reviews
 from recipes.comparison.tasks.registry import TASKS
 from recipes.comparison.tasks.task import weights_of
-from recipes.data.datasets import Dataset, load_mnist
+from recipes.data.datasets import Dataset, load_imdb, load_mnist
 
 #: Those whose data are the same for all seeds.
 CONSTANT = {name for name in TASKS if name.split("-")[0] in ("pulses", "spikes")} | {
@@ -29,9 +30,20 @@ def small_mnist(source):
     return Dataset("sample", sample.description, train, test)
 
 
+@functools.cache
+def small_imdb(source):
+    sample = load_imdb("sample")
+    train, test = (
+        tuple(array[:60] for array in split) for split in (sample.train, sample.test)
+    )
+    return Dataset("sample", sample.description, train, test)
+
+
 @pytest.fixture(autouse=True)
-def few_images(monkeypatch):
+def few_examples(monkeypatch):
     monkeypatch.setattr(mnist_pixels, "load", small_mnist)
+    monkeypatch.setattr(reviews, "load_imdb", small_imdb)
+    reviews.load.cache_clear()
 
 
 class Predictor:
@@ -61,10 +73,13 @@ def test_names_are_those_of_the_tasks():
 def test_shapes_are_those_that_the_task_says(name):
     task = TASKS[name]
     x, y, *weights = first_batch(name, size=3)
-    assert x.shape == (3, *task.inputs)
-    assert x.dtype == np.float32
+    if name == "imdb":  # the network makes vectors of the words' numbers
+        assert x.shape == (3, task.inputs[0]) and x.dtype == np.int32
+    else:
+        assert x.shape == (3, *task.inputs) and x.dtype == np.float32
     sparse = task.head.loss.startswith("sparse")
-    steps = task.inputs[:1] if task.head.return_sequences else ()
+    each_step = task.head.return_sequences and name != "imdb"
+    steps = task.inputs[:1] if each_step else ()
     assert y.shape == (3, *steps, *([] if sparse else [task.head.outputs]))
     if sparse:
         assert y.dtype == np.int32
@@ -112,6 +127,7 @@ def test_a_small_network_trains_and_is_measured(name):
     keras.utils.set_random_seed(1)
     model = task.make_model(functools.partial(keras.layers.LSTM, 2))
     task.compile(model)
+    model.jit_compile = False  # compiling takes longest
     # Of few steps, tracing takes longer than running.
     model.run_eagerly = task.inputs[0] <= 40
     before = [np.array(weight) for weight in model.get_weights()]
@@ -508,9 +524,10 @@ def test_a_pass_over_mnist_has_no_image_twice():
         next(task.batches(1, 61))
 
 
-def test_the_sample_is_not_taken_for_mnist():
+def test_the_sample_is_not_taken_for_real_data():
     for name, task in TASKS.items():
-        assert (task.data_warning() is not None) == name.startswith("mnist"), name
+        is_real = name.startswith(("mnist", "imdb"))
+        assert (task.data_warning() is not None) == is_real, name
 
 
 def test_mnist_is_solved_by_the_labels_and_guessing_has_a_tenth():
@@ -522,6 +539,37 @@ def test_mnist_is_solved_by_the_labels_and_guessing_has_a_tenth():
     assert figures["cross_entropy"] == pytest.approx(math.log(10))
     assert not task.solved(figures)
     assert task.chance.value == 1 / 10
+
+
+def test_a_review_is_its_last_words():
+    """Numbers stand for the same words throughout, and zeros before a short review."""
+    task = TASKS["imdb"]
+    texts, labels = small_imdb("auto").test
+    x, y = task.test()
+    words = [bytes(it).split() for it in standardize_text(texts).numpy()]
+    order = np.random.default_rng(0).permutation(60)
+    known = {}
+    for numbers, label, index in zip(x, y, order, strict=True):
+        assert label == labels[index]
+        length = min(len(words[index]), task.inputs[0])
+        assert not numbers[: -length or None].any() or length == task.inputs[0]
+        assert numbers[-length:].all()
+        last = words[index][-1]
+        assert known.setdefault(last, numbers[-1]) == numbers[-1]
+    assert len(known) > 5 and len(set(known.values())) > 5
+
+
+def test_reviews_are_solved_by_the_labels():
+    task = TASKS["imdb"]
+    x, y = task.test()
+    labels = {row.tobytes(): label for row, label in zip(x, y, strict=True)}
+
+    def read(given):
+        return np.array([labels[row.tobytes()] for row in given])
+
+    assert task.solved(task.evaluate(Predictor(read)))
+    assert not task.solved(task.evaluate(Predictor(lambda given: 1 - read(given))))
+    assert not task.solved(task.measure(np.ones_like(y), y))
 
 
 def test_a_task_is_plain_data():
