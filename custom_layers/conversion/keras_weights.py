@@ -26,7 +26,7 @@ def convert_layer(
     coupled. There and back gives the same weights, bit by bit.
 
     Args:
-        layer: A built layer.
+        layer: A built layer, also a ``keras.layers.RNN`` of such a layer's cell.
         layer_class: ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`.
         **arguments: Arguments of the new layer, in place of those of the old one.
 
@@ -59,7 +59,7 @@ def convert_layer(
     if layer_class is CoupledLSTM:
         σ = layers.activation_name(layer.cell.recurrent_activation)
         layers.check_symmetric(σ, layer.name, target)
-    config = layer.get_config()
+    config = _config(layer)
     for name, neutral in NEUTRAL.items():
         if name not in known and config.get(name, neutral) != neutral:
             raise ValueError(
@@ -79,6 +79,16 @@ def convert_layer(
     zeros = dict.fromkeys(layers.PEEPHOLES, np.zeros(new.units))
     new.set_weights([(zeros | weights)[weight.name] for weight in new.weights])
     return new
+
+
+def _config(layer):
+    """Return the arguments of a layer and of its cell, also where the cell has them."""
+    config = layer.get_config()
+    if "cell" not in config:
+        return config
+    del config["cell"]
+    cell = layer.cell.get_config()
+    return {**cell, **config, "dtype": cell["dtype"]}
 
 
 def from_keras2(

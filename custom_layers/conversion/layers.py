@@ -106,7 +106,7 @@ def gru_weights(layer, target, activations=("tanh", "sigmoid")):
         ValueError: As in `lstm_weights`.
     """
     if not is_gru(layer):
-        raise ValueError(f"{layer.name} must be a GRU, got {type(layer).__name__}")
+        raise ValueError(f"{layer.name} must be a GRU, got {_kind(layer)}")
     _check(layer, target, activations)
     return _by_name(layer)
 
@@ -135,8 +135,8 @@ def lstm_weights(
     coupled = is_coupled(layer)
     if not is_lstm and not coupled and not _has_equations_of(cell, PeepholeLSTMCell):
         raise ValueError(
-            f"{layer.name} is a {type(layer).__name__}: {target} has no such layer; "
-            "allowed are LSTM, PeepholeLSTM and CoupledLSTM"
+            f"{layer.name} is a {_kind(layer)}: {target} has no such layer; allowed "
+            "are LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
         )
     _check(layer, target, activations, kept)
     weights = _by_name(layer)
@@ -192,6 +192,14 @@ def check_symmetric(σ, name, target):
             f"{name} has recurrent_activation={σ!r}: between coupled gates and "
             f"{target} it must be {' or '.join(map(repr, SYMMETRIC))}"
         )
+
+
+def _kind(layer):
+    """Return the class of a layer in words; of a bare RNN with that of its cell."""
+    name = type(layer).__name__
+    if type(layer) is not keras.layers.RNN:
+        return name
+    return f"{name} of {type(layer.cell).__name__}"
 
 
 def _has_equations_of(cell, cell_class):

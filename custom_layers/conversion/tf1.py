@@ -168,7 +168,8 @@ def to_tf1(
     """Return the weights of a layer for a cell of TensorFlow 1.
 
     Args:
-        layer: A built ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`.
+        layer: A built ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`, or a
+            ``keras.layers.RNN`` of such a cell.
         cell: The class of the cell, as in `from_tf1`.
         prefix: What the names begin with: the variable scope. By default the usual one
             of the cell, as in ``"rnn/lstm_cell"``.
@@ -208,7 +209,7 @@ def to_tf1(
     else:
         result[it.bias] = gates.reorder(bias, order, it.order)
     if it.peepholes.keys() & weights.keys():
-        zeros = np.zeros(layer.units, kernel.dtype)
+        zeros = np.zeros(layer.cell.units, kernel.dtype)
         for name, theirs in it.peepholes.items():
             result[theirs] = weights.get(name, zeros)
     if "projection_kernel" in weights:
@@ -243,15 +244,15 @@ def _give_norms(weights, bias, order):
 
 def _check_norm(layer, cell):
     """Raise ValueError for a layer with another layer normalisation than a cell's."""
-    kind = getattr(layer, "layer_norm", False)
+    kind = getattr(layer.cell, "layer_norm", False)
     if kind not in (False, "tf1"):
         raise ValueError(
             f"{layer.name} has layer_norm={kind!r}: {cell} has 'tf1' alone"
         )
-    if kind and layer.layer_norm_epsilon != _EPSILON:
+    if kind and layer.cell.layer_norm_epsilon != _EPSILON:
         raise ValueError(
-            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: {cell} "
-            f"has {_EPSILON} alone"
+            f"{layer.name} has layer_norm_epsilon={layer.cell.layer_norm_epsilon!r}: "
+            f"{cell} has {_EPSILON} alone"
         )
 
 

@@ -90,8 +90,9 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
     arguments of both cells, and not in the weights; the ε of the normalisation is 1e-3.
 
     Args:
-        layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`; with
-            ``layer_norm="tfa"`` a `PeepholeLSTM` whose peepholes are zero.
+        layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`, or a
+            ``keras.layers.RNN`` of such a cell; with ``layer_norm="tfa"`` a
+            `PeepholeLSTM` whose peepholes are zero.
         prefix: What the names begin with.
 
     Returns:
@@ -108,12 +109,13 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
     >>> list(to_tfa(lstm))[2:4]
     ['bias', 'input_gate_peephole_weights']
     """
-    if getattr(layer, "layer_norm", False) == "tfa" and not layers.is_coupled(layer):
+    kind = getattr(getattr(layer, "cell", None), "layer_norm", False)
+    if kind == "tfa" and not layers.is_coupled(layer):
         result = _normalised(layer)
     else:
         target = "tfa.rnn.PeepholeLSTMCell"
         weights = layers.lstm_weights(layer, target, (None, None))
-        zeros = np.zeros(layer.units, weights["kernel"].dtype)
+        zeros = np.zeros(layer.cell.units, weights["kernel"].dtype)
         result = {name: weights[name] for name in layers.FUSED if name in weights}
         for name, theirs in PEEPHOLES.items():
             result[theirs] = weights.get(name, zeros)
@@ -128,9 +130,9 @@ def _normalised(layer):
     """
     target, kept = "tfa.rnn.LayerNormLSTMCell", ("layer_norm",)
     weights = layers.lstm_weights(layer, target, (None, None), False, kept)
-    if layer.layer_norm_epsilon != 1e-3:
+    if layer.cell.layer_norm_epsilon != 1e-3:
         raise ValueError(
-            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: "
+            f"{layer.name} has layer_norm_epsilon={layer.cell.layer_norm_epsilon!r}: "
             f"{target} has 0.001 alone"
         )
     result = {name: weights[name] for name in layers.FUSED if name in weights}

@@ -4,7 +4,13 @@ import keras
 import numpy as np
 import pytest
 from cells import assert_close, random_layer, random_states, run
-from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+from saved_files import (
+    BOTH,
+    FOLDER,
+    assert_computes,
+    assert_same_weights,
+    in_rnn,
+)
 
 from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
 from custom_layers.conversion import convert_layer, from_keras2, to_torch
@@ -166,3 +172,37 @@ def test_projection_clip_is_not_lost(rng):
     with pytest.raises(ValueError, match="projection_clip=0.1: PyTorch"):
         to_torch(layer)
     assert convert_layer(layer, PeepholeLSTM).projection_clip == 0.1
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "arguments", "other_class"),
+    [
+        (LSTM, {"dropout": 0.25, "activation": "relu"}, PeepholeLSTM),
+        (PeepholeLSTM, {"layer_norm": True, "projection": 3}, PeepholeLSTM),
+        (CoupledLSTM, {"peepholes": ("f",), "cell_clip": 0.5}, PeepholeLSTM),
+        (PeepholeLSTM, {"peepholes": (), "dtype": "float64"}, LSTM),
+    ],
+)
+def test_a_cell_in_rnn_is_read_like_its_layer(layer_class, arguments, other_class, rng):
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    rnn = in_rnn(layer, go_backwards=True)
+    new = convert_layer(rnn, other_class)
+    wanted = convert_layer(layer, other_class, name=rnn.name, go_backwards=True)
+    assert new.get_config() == wanted.get_config()
+    assert_same_weights(new, wanted)
+
+
+def test_options_of_a_cell_in_rnn_are_not_lost(rng):
+    for arguments, message in [
+        ({"layer_norm": True}, "layer_norm=True: LSTM has no such option"),
+        ({"weight_dropout": 0.5}, "weight_dropout=0.5: LSTM has no such option"),
+    ]:
+        layer = random_layer(PeepholeLSTM, 4, 5, rng, peepholes=(), **arguments)
+        with pytest.raises(ValueError, match=message):
+            convert_layer(in_rnn(layer), LSTM)
+    gru = random_layer(keras.layers.GRU, 4, 5, rng)
+    with pytest.raises(ValueError, match="is a RNN of GRUCell: .* RNN of one of their"):
+        convert_layer(in_rnn(gru), LSTM)
+    cells = keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.LSTMCell(4)])
+    with pytest.raises(ValueError, match="is a RNN of StackedRNNCells"):
+        convert_layer(cells, LSTM)

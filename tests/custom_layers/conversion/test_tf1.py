@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from cells import assert_close, random_layer, random_states, run
-from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights, in_rnn
 
 from custom_layers import CoupledLSTM, PeepholeLSTM
 from custom_layers.conversion import from_tf1, to_tf1
@@ -110,6 +110,15 @@ def test_there_and_back_through_a_checkpoint(
         np.testing.assert_allclose(array, wanted, rtol=0, atol=2e-7)
 
 
+@pytest.mark.parametrize(("cell", "layer_class", "arguments"), LAYERS)
+def test_a_cell_in_rnn_is_written_like_its_layer(cell, layer_class, arguments, rng):
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    written, wanted = to_tf1(in_rnn(layer), cell), to_tf1(layer, cell)
+    assert list(written) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(written[name], array)
+
+
 @pytest.mark.parametrize("cell", ["LSTMCell", NORM, COUPLED])
 def test_arrays_there_and_back_are_the_same(cell):
     scope = {"LSTMCell": "peephole", NORM: "norm", COUPLED: "coupled"}[cell]
@@ -194,8 +203,9 @@ def test_another_layer_normalisation_is_refused(rng):
         ({"layer_norm": "tf1"}, "layer_norm_epsilon=0.001: .* has 1e-12 alone"),
     ]:
         layer = random_layer(PeepholeLSTM, 4, 5, rng, peepholes=(), **arguments)
-        with pytest.raises(ValueError, match=message):
-            to_tf1(layer, NORM)
+        for each in (layer, in_rnn(layer)):
+            with pytest.raises(ValueError, match=message):
+                to_tf1(each, NORM)
     layer = random_layer(PeepholeLSTM, 4, 5, rng, **TF1_NORM)
     with pytest.raises(ValueError, match="layer_norm='tf1': BasicLSTMCell has no such"):
         to_tf1(layer, "BasicLSTMCell")

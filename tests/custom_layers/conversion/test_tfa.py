@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from cells import assert_close, random_layer, random_states, run
-from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights, in_rnn
 
 from custom_layers import CoupledLSTM, PeepholeLSTM
 from custom_layers.conversion import from_keras2, from_tfa, to_tfa
@@ -46,6 +46,23 @@ def test_other_layers_become_the_same_function(layer_class, arguments, rng, x):
     wanted, wanted_end = run(layer, x, states)
     for array, expected in zip([outputs, *end], [wanted, *wanted_end], strict=True):
         assert_close(array, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "arguments"),
+    [
+        (keras.layers.LSTM, {}),
+        (PeepholeLSTM, {"peepholes": ("f",)}),
+        (CoupledLSTM, {}),
+        (PeepholeLSTM, {"layer_norm": "tfa", "peepholes": ()}),
+    ],
+)
+def test_a_cell_in_rnn_is_written_like_its_layer(layer_class, arguments, rng):
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    written, wanted = to_tfa(in_rnn(layer)), to_tfa(layer)
+    assert list(written) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(written[name], array)
 
 
 @pytest.mark.parametrize(
