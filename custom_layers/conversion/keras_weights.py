@@ -54,7 +54,9 @@ def convert_layer(
     known = layer_class(1).get_config().keys()
     kept = known & {*options.OFF, "projection_clip"}
     if layers.is_coupled(layer) != (layer_class is CoupledLSTM):
-        kept -= {"layer_norm"}  # over three gates it is another one than over four
+        cell = getattr(layer, "cell", None)
+        if getattr(cell, "layer_norm", False) != "tf1":  # which is gate by gate
+            kept -= {"layer_norm"}  # over three gates it is another one than over four
     weights = layers.lstm_weights(layer, target, (None, None), kept=kept)
     if layer_class is CoupledLSTM:
         σ = layers.activation_name(layer.cell.recurrent_activation)

@@ -43,9 +43,7 @@ def make(layer_class, weights, arguments):
 def make_lstm(weights, arguments):
     """Return an LSTM: that of Keras, unless it needs peepholes or options of ours."""
     peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
-    if "projection_kernel" in weights:
-        size = weights["projection_kernel"].shape[1]
-        arguments = {"projection": size} | arguments
+    arguments = _projection(weights) | arguments
     if not peepholes and not arguments.keys() & {*options.OFF, "peepholes"}:
         return make(keras.layers.LSTM, weights, arguments)
     return make(PeepholeLSTM, weights, {"peepholes": peepholes} | arguments)
@@ -54,7 +52,15 @@ def make_lstm(weights, arguments):
 def make_coupled(weights, arguments):
     """Return a `CoupledLSTM`."""
     peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
-    return make(CoupledLSTM, weights, {"peepholes": peepholes} | arguments)
+    arguments = {"peepholes": peepholes} | _projection(weights) | arguments
+    return make(CoupledLSTM, weights, arguments)
+
+
+def _projection(weights):
+    """Return the argument of a layer that has a projection."""
+    if "projection_kernel" not in weights:
+        return {}
+    return {"projection": weights["projection_kernel"].shape[1]}
 
 
 def make_gru(weights, arguments):
@@ -117,7 +123,9 @@ def lstm_weights(
     """Return the weights of a layer by name, as those of an LSTM with four gates.
 
     Since 1 − σ(z) = σ(−z), coupled gates are an LSTM whose input gate has the weights
-    of the forget gate with the opposite sign.
+    of the forget gate with the opposite sign; of ``layer_norm="tf1"``, which has
+    norm(−z) = −norm(z), it has the same γ. The other normalisations are of all gates
+    together, of three other than of four.
 
     Args:
         layer: The layer.
@@ -149,6 +157,9 @@ def lstm_weights(
                 weights[name] = gates.join({"i": -parts["f"]} | parts, gates.LSTM)
         if "peephole_f" in weights:
             weights["peephole_i"] = -weights["peephole_f"]
+        if "gates_gamma" in weights:  # norm(−z) = −norm(z), and β is in the bias
+            parts = gates.split(weights["gates_gamma"], gates.COUPLED)
+            weights["gates_gamma"] = gates.join({"i": parts["f"]} | parts, gates.LSTM)
     return weights if peepholes else without_peepholes(weights, layer.name, target)
 
 
@@ -167,7 +178,7 @@ def coupled_weights(weights, name, target):
 
     Raises:
         ValueError: The input gate has not the weights of the forget gate with the
-            opposite sign.
+            opposite sign, or not its γ.
     """
     coupled = {key: weights[key] for key in weights if key != "peephole_i"}
     pairs = {"peephole": [weights.get(f"peephole_{gate}", 0) for gate in "if"]}
@@ -176,11 +187,15 @@ def coupled_weights(weights, name, target):
             parts = gates.split(weights[key], gates.LSTM)
             pairs[key] = [parts["i"], parts["f"]]
             coupled[key] = gates.join(parts, gates.COUPLED)
+    if "gates_gamma" in weights:
+        parts = gates.split(weights["gates_gamma"], gates.LSTM)
+        pairs["gates_gamma"] = [parts["i"], -parts["f"]]
+        coupled["gates_gamma"] = gates.join(parts, gates.COUPLED)
     for key, (i, f) in pairs.items():
         if np.any(np.add(i, f)):
             raise ValueError(
                 f"{key} of {name} has an input gate of its own: {target} ties it to "
-                "the forget gate, with the opposite sign"
+                "the forget gate, with the opposite sign (of gates_gamma with the same)"
             )
     return coupled
 

@@ -28,6 +28,7 @@ LSTM = keras.layers.LSTM
         (CoupledLSTM, {}, PeepholeLSTM, {}),
         (CoupledLSTM, {"peepholes": ("f", "o")}, PeepholeLSTM, {}),
         (CoupledLSTM, {"peepholes": ("f",), "cell_clip": 0.5}, PeepholeLSTM, {}),
+        (CoupledLSTM, {"peepholes": ("f",), "layer_norm": "tf1"}, PeepholeLSTM, {}),
         (PeepholeLSTM, {"peepholes": ("f",)}, PeepholeLSTM, {"peepholes": ("f", "o")}),
     ],
 )
@@ -157,12 +158,13 @@ def test_coupled_gates_need_a_symmetric_activation(σ, rng):
         convert_layer(coupled, PeepholeLSTM)
 
 
-def test_layer_norm_is_not_carried_between_three_and_four_gates(rng):
-    coupled = random_layer(CoupledLSTM, 4, 5, rng, layer_norm=True)
-    with pytest.raises(ValueError, match="layer_norm=True"):
+@pytest.mark.parametrize("layer_norm", [True, "tfa"])
+def test_layer_norm_is_not_carried_between_three_and_four_gates(layer_norm, rng):
+    coupled = random_layer(CoupledLSTM, 4, 5, rng, layer_norm=layer_norm)
+    with pytest.raises(ValueError, match=f"layer_norm={layer_norm!r}"):
         convert_layer(coupled, PeepholeLSTM)
-    peephole = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm="tf1")
-    with pytest.raises(ValueError, match="layer_norm='tf1'"):
+    peephole = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm=layer_norm)
+    with pytest.raises(ValueError, match=f"layer_norm={layer_norm!r}"):
         convert_layer(peephole, CoupledLSTM)
 
 
