@@ -311,6 +311,48 @@ def test_unrolled_layers(rng, assert_equal):
 
 
 @on_tensorflow
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda a, b, c: {"z": a, "h": b, "c": c},
+        lambda a, b, c: {"z": a, "states": [b, c]},
+        lambda a, b, c: [a, {"h": b, "c": c}],
+        lambda a, b, c: [a, [b, c]],
+        lambda a, b, c: (a, b, c),
+    ],
+    ids=["dict", "list in dict", "dict in list", "list in list", "tuple"],
+)
+def test_inputs_and_outputs_arranged_in_any_way(arrange, x, rng, tmp_path):
+    """The keys of a dict, which are the names, are in another order than sorted."""
+    names = "z", "h", "c"
+    shapes = (None, 3), (4,), (4,)
+    inputs = [
+        keras.Input(shape, name=name) for shape, name in zip(shapes, names, strict=True)
+    ]
+    layer = PeepholeLSTM(4, return_sequences=True, return_state=True)
+    outputs = arrange(*layer(inputs[0], initial_state=inputs[1:]))
+    model = keras.Model(arrange(*inputs), outputs)
+    session = run_time(model, tmp_path / "m.onnx")
+    states = [rng.uniform(-1, 1, (5, 4)).astype("float32") for _ in "12"]
+    values = dict(zip(names, [x, *states], strict=True))
+    assert sorted(it.name for it in session.get_inputs()) == sorted(names)
+    expected = flat(model(arrange(x, *states), training=False))
+    for one, other in zip(session.run(None, values), expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert count_operators(tmp_path / "m.onnx")["LSTM"] == 1
+
+
+@on_tensorflow
+def test_outputs_in_dicts_are_called_as_their_keys(sequences, tmp_path):
+    h, *states = keras.layers.LSTM(3, return_state=True)(sequences)
+    outputs = {"y": {"h": h, "all": states}, "x": [h + 1], "y_h": h + 2}
+    session = run_time(keras.Model(sequences, outputs), tmp_path / "m.onnx")
+    names = [it.name for it in session.get_outputs()]
+    assert names == ["x_0", "y_all_0", "y_all_1", "y_h", "y_h_2"]
+
+
+@on_tensorflow
 def test_names_and_shapes(sequences, tmp_path):
     """Inputs and outputs are called as in Keras, also where both have one name."""
     states = keras.layers.LSTM(3, return_state=True, name="states")(sequences)
@@ -463,6 +505,21 @@ def searching():
         (
             lambda: of_layer(PeepholeLSTM(4, dtype="float16", name="p")),
             "p must compute in float32, got float16",
+        ),
+        (
+            lambda: of_layer(
+                keras.layers.RNN(PeepholeLSTMCell(4, dtype="float64"), name="p")
+            ),
+            "PeepholeLSTMCell of p must compute in float32, got float64",
+        ),
+        (
+            lambda: of_layer(
+                keras.layers.RNN(
+                    [keras.layers.GRUCell(4), keras.layers.GRUCell(4, dtype="float16")],
+                    name="p",
+                )
+            ),
+            "GRUCell of p must compute in float32, got float16",
         ),
         (Subclassed, "must be functional or sequential, and built, got Subclassed"),
         (lambda: keras.Sequential([PeepholeLSTM(4)]), "and built, got Sequential"),
