@@ -46,7 +46,10 @@ def from_tfa(
             ``(4·units,)``, and in ``state_norm``, ``(units,)``.
         prefix: The beginning of their names, if the source has several such cells: the
             name of the layer, as in ``"rnn_1"``.
-        **arguments: Arguments of the layer, such as ``return_sequences=True``.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``. What
+            was an argument of the cell is not in its weights: give ``activation``,
+            ``recurrent_activation`` and, for ``norm_epsilon``, ``layer_norm_epsilon``
+            if they were not the usual ones.
 
     Returns:
         A built `PeepholeLSTM`.
@@ -87,7 +90,8 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
 
     They are those of a ``tfa.rnn.PeepholeLSTMCell``, or, for a layer with
     ``layer_norm="tfa"``, of a ``tfa.rnn.LayerNormLSTMCell``. The activations are
-    arguments of both cells, and not in the weights; the ε of the normalisation is 1e-3.
+    arguments of both cells, and not in the weights, and so is the ε of the
+    normalisation: ``layer_norm_epsilon`` here, ``norm_epsilon`` there.
 
     Args:
         layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`, or a
@@ -130,11 +134,6 @@ def _normalised(layer):
     """
     target, kept = "tfa.rnn.LayerNormLSTMCell", ("layer_norm",)
     weights = layers.lstm_weights(layer, target, (None, None), False, kept)
-    if layer.cell.layer_norm_epsilon != 1e-3:
-        raise ValueError(
-            f"{layer.name} has layer_norm_epsilon={layer.cell.layer_norm_epsilon!r}: "
-            f"{target} has 0.001 alone"
-        )
     result = {name: weights[name] for name in layers.FUSED if name in weights}
     result |= {theirs: weights[name] for name, theirs in NORMS.items()}
     return result | dict.fromkeys(BETAS, np.zeros_like(weights["kernel_gamma"]))

@@ -90,16 +90,16 @@ def test_layer_normalisation_there_and_back_is_exact(rng):
     other = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm=True, peepholes=())
     with pytest.raises(ValueError, match="layer_norm=True: tfa.rnn.Peephole"):
         to_tfa(other)
-    with pytest.raises(ValueError, match="layer_norm_epsilon=1e-05"):
-        to_tfa(
-            random_layer(
-                PeepholeLSTM,
-                *(4, 5, rng),
-                layer_norm="tfa",
-                peepholes=(),
-                layer_norm_epsilon=1e-5,
-            )
-        )
+
+
+def test_epsilon_is_an_argument_of_the_cell(rng, x):
+    """``norm_epsilon`` there: it is not in the weights, and any is written."""
+    arguments = {"layer_norm": "tfa", "peepholes": (), "layer_norm_epsilon": 0.05}
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **arguments)
+    again = from_tfa(to_tfa(layer), layer_norm_epsilon=0.05, **BOTH)
+    assert_same_weights(again, layer)
+    np.testing.assert_array_equal(run(again, x)[0], run(layer, x)[0])
+    assert np.any(run(from_tfa(to_tfa(layer), **BOTH), x)[0] != run(layer, x)[0])
 
 
 def test_of_two_cells_in_one_file_one_is_chosen():
