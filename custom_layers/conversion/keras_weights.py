@@ -8,6 +8,7 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTM
 from custom_layers.cells.peephole_lstm import PeepholeLSTM
 from custom_layers.conversion import layers
+from custom_layers.conversion.keras2_config import arguments_of
 from custom_layers.conversion.sources import Source, Weights
 from custom_layers.engine import options
 
@@ -111,16 +112,17 @@ def from_keras2(
         prefix: The beginning of their names, if the source has several layers: the
             name of the layer, as in ``"lstm_1"``, and for ``Bidirectional`` as in
             ``"bidirectional/bidirectional/forward_lstm"``.
-        **arguments: Arguments of the layer, such as ``return_sequences=True``. Names
-            of activations are not in all these files: give those that are not the
-            usual ones.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``. The
+            file of a whole model has the names of the activations, which are taken. All
+            other sources have none: give those that are not the usual ones.
 
     Returns:
         A built ``keras.layers.LSTM`` or ``keras.layers.GRU``.
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
-            names it. Or the file is broken.
+            names it. Or an activation is ``"hard_sigmoid"``, of which Keras 3 has
+            another, or is not known. Or the file is broken.
         FileNotFoundError: There is no such file.
         ImportError: The file needs a package, h5py or tensorflow.
 
@@ -135,6 +137,7 @@ def from_keras2(
     weights = Weights(source, "recurrent_kernel", prefix)
     result, gates = read_fused(weights, {4: "an LSTM", 3: "a GRU"})
     weights.finish("it belongs to no LSTM and no GRU of Keras 2")
+    arguments = arguments_of(weights, arguments)
     return (layers.make_lstm if gates == 4 else layers.make_gru)(result, arguments)
 
 

@@ -1,6 +1,7 @@
 """Named arrays out of files and mappings, with errors that name the weight."""
 
 import importlib
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -22,6 +23,11 @@ class Weights:
         prefix: The beginning of its name, if the source has several.
         separator: What stands between the parts of a name.
 
+    Attributes:
+        arrays: All arrays of the source, by name.
+        config: The configuration of the model, where a file of Keras 2 has one.
+        prefix: The beginning of the names of the layer's weights, with its separator.
+
     Raises:
         ValueError: There is no such layer, or there are several.
         FileNotFoundError: There is no such file.
@@ -29,7 +35,7 @@ class Weights:
     """
 
     def __init__(self, source, ending, prefix=None, separator="/"):
-        self.arrays = _open(source)
+        self.arrays, self.config = _open(source)
         self.prefix = _find(self.arrays, ending, prefix, separator)
         self.taken = []
 
@@ -153,7 +159,8 @@ def _find(arrays, ending, prefix, separator):
 
 
 def _open(source):
-    """Return the names and arrays of a source."""
+    """Return the names and arrays of a source, and the configuration of its model."""
+    config = None
     if isinstance(source, Mapping):
         arrays = source
     elif isinstance(source, str | os.PathLike):
@@ -163,14 +170,14 @@ def _open(source):
                 f"{os.fspath(source)} is for PyTorch alone to read: give what "
                 "torch.load(…, weights_only=True) returns"
             )
-        arrays = read(source, *READERS.get(ending, CHECKPOINT))
+        arrays, config = read(source, *READERS.get(ending, CHECKPOINT))
     else:
         raise ValueError(
             "source must be a file or a mapping from names to arrays, got "
             f"{type(source).__name__}"
         )
     ends = (":0", "/.ATTRIBUTES/VARIABLE_VALUE")
-    return {_without(str(name), ends): value for name, value in arrays.items()}
+    return {_without(str(name), ends): it for name, it in arrays.items()}, config
 
 
 def _without(name, ends):
@@ -180,7 +187,7 @@ def _without(name, ends):
 
 
 def _read_h5(path):
-    """Return the arrays of a Keras 2 file: of weights, or of a whole model."""
+    """Return the arrays of a Keras 2 file, and the configuration of a whole model."""
     arrays = {}
 
     def collect(name, thing):
@@ -189,21 +196,21 @@ def _read_h5(path):
 
     with need("h5py", "a .h5 file").File(path, "r") as file:
         file.get("model_weights", file).visititems(collect)
-    return arrays
+        config = file.attrs.get("model_config")
+    return arrays, None if config is None else json.loads(config)
 
 
 def _read_safetensors(path):
     """Return the arrays of a safetensors file."""
-    return need("safetensors.numpy", "a .safetensors file").load_file(path)
+    return need("safetensors.numpy", "a .safetensors file").load_file(path), None
 
 
 def _read_checkpoint(path):
     """Return the arrays of a TensorFlow checkpoint."""
     tf = need("tensorflow", "a TensorFlow checkpoint")
     reader = tf.train.load_checkpoint(path.removesuffix(".index"))
-    return {
-        name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-    }
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}, None
 
 
 CHECKPOINT = ("a TensorFlow checkpoint", _read_checkpoint)

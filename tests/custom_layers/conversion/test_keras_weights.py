@@ -1,5 +1,8 @@
 """Between layers of Keras and ours, and files that Keras 2 wrote."""
 
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -109,6 +112,86 @@ def test_both_directions_compute_what_keras_2_did():
     assert_close(np.concatenate([outputs, turned[:, ::-1]], -1), data["two_y"])
     for state, array in zip("hcHC", [*end, *turned_end], strict=True):
         assert_close(array, data[f"two_{state}"])
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """A function that returns a copy of keras2.h5 whose layer has other arguments."""
+    h5py = pytest.importorskip("h5py")
+
+    def copy(layer, where=(), **arguments):
+        path = tmp_path / "changed.h5"
+        shutil.copy(FOLDER / "keras2.h5", path)
+        with h5py.File(path, "r+") as file:
+            model = json.loads(file.attrs["model_config"])
+            (entry,) = (it for it in model["config"]["layers"] if it["name"] == layer)
+            entry["name"] = arguments.get("name", layer)
+            config = entry["config"]
+            for key in where:
+                config = config[key]
+            config.update(arguments)
+            file.attrs["model_config"] = json.dumps(model)
+        return path
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("layer", "where", "prefix"),
+    [
+        ("lstm", (), "lstm"),
+        ("gru", (), "gru"),
+        ("two", ("layer", "config"), "two/two/forward_lstm"),
+        ("two", ("layer", "config"), "two/two/backward_lstm"),
+    ],
+)
+def test_activations_of_a_whole_model_are_taken(layer, where, prefix, changed):
+    path = changed(layer, where, activation="relu", recurrent_activation="softsign")
+    made = from_keras2(path, prefix)
+    assert made.activation is keras.activations.relu
+    assert made.recurrent_activation is keras.activations.softsign
+    other = from_keras2(path, "gru_cho")
+    assert other.activation is keras.activations.tanh
+    given = from_keras2(path, prefix, activation="elu")
+    assert given.activation is keras.activations.elu
+    assert given.recurrent_activation is keras.activations.softsign
+
+
+def hard_sigmoid_of_keras_2(x):
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["activation", "recurrent_activation"])
+def test_an_activation_that_keras_3_lacks_is_refused(name, changed):
+    path = changed("lstm", **{name: "hard_sigmoid"})
+    message = f"^{name} of lstm/lstm/lstm_cell is hard_sigmoid, which is 0.2 x .0.5"
+    with pytest.raises(ValueError, match=message.replace(" .0", r" \+ 0")):
+        from_keras2(path, "lstm")
+    layer = from_keras2(path, "lstm", **{name: hard_sigmoid_of_keras_2})
+    assert getattr(layer, name) is hard_sigmoid_of_keras_2
+    with pytest.raises(ValueError, match=f"^{name} must not be hard_sigmoid, which"):
+        from_keras2(FOLDER / "keras2.h5", "lstm", **{name: "hard_sigmoid"})
+    for value in ("swishy", "get", {"class_name": "LeakyReLU", "config": {}}, None):
+        path = changed("lstm", **{name: value})
+        with pytest.raises(
+            ValueError, match=f"^{name} of lstm/.* is none of keras.act"
+        ):
+            from_keras2(path, "lstm")
+
+
+def test_a_file_that_does_not_tell_the_activations_is_refused(changed):
+    path = changed("lstm", name="another")
+    message = "does not tell the activation and the recurrent_activation of lstm/"
+    with pytest.raises(ValueError, match=message):
+        from_keras2(path, "lstm")
+    both = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    assert from_keras2(path, "lstm", **both).units == 3
+    backward = both | {"name": "of its own"}
+    path = changed("two", backward_layer={"config": backward})
+    assert from_keras2(path, "two/two/forward_lstm").units == 3
+    path = changed("two", backward_layer={"config": backward | {"activation": "relu"}})
+    with pytest.raises(ValueError, match="does not tell the activation"):
+        from_keras2(path, "two/two/forward_lstm")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,17 @@ def test_a_planted_fault_is_named(rng):
         from_tfa(weights | {"cell/more": np.ones(4)})
 
 
+def test_keras_2_has_another_hard_sigmoid(rng):
+    options = {"recurrent_activation": "hard_sigmoid"}
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **options)
+    reason = "recurrent_activation.*hard_sigmoid, which is 0.2 x"
+    with pytest.raises(ValueError, match=reason):
+        to_tfa(layer)
+    weights = to_tfa(random_layer(PeepholeLSTM, 4, 5, rng))
+    with pytest.raises(ValueError, match=reason):
+        from_tfa(weights, **options)
+
+
 def test_what_the_cell_lacks_is_refused(rng):
     with pytest.raises(ValueError, match="cell_clip=1.0"):
         to_tfa(random_layer(PeepholeLSTM, 4, 5, rng, cell_clip=1.0))
