@@ -72,7 +72,9 @@ def make_gru(weights, arguments):
 
 def make_bidirectional(forward, backward):
     """Return one layer of two, of which the second reads backwards."""
-    layer = keras.layers.Bidirectional(forward, backward_layer=backward)
+    layer = keras.layers.Bidirectional(
+        forward, backward_layer=backward, dtype=forward.dtype_policy
+    )
     layer.build((None, None, forward.cell.kernel.shape[0]))
     layer.forward_layer.set_weights(forward.get_weights())
     layer.backward_layer.set_weights(backward.get_weights())

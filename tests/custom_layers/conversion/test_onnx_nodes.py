@@ -90,6 +90,18 @@ def test_two_directions(layer_class, rng):
     assert_same_function(model, again, rng, directions=2)
 
 
+def test_two_directions_in_float64(rng):
+    lstm = PeepholeLSTM(4, dtype="float64", **BOTH)
+    two = keras.layers.Bidirectional(lstm, dtype="float64")
+    two.build((None, None, 5))
+    two.set_weights([rng.uniform(-1, 1, it.shape) for it in two.get_weights()])
+    again = from_onnx_node(to_onnx_node(two), dtype="float64", **BOTH)
+    assert again.dtype_policy.name == "float64"
+    x = rng.uniform(-1, 1, (3, 20, 5))
+    for output in again(x):
+        assert keras.backend.standardize_dtype(output.dtype) == "float64"
+
+
 def random_node(op, rng, directions=1, **attributes):
     """Return a model of one node with every weight, both biases too, random."""
     gates = {"LSTM": 4, "GRU": 3}[op]
