@@ -32,11 +32,13 @@ def convert_layer(
         **arguments: Arguments of the new layer, in place of those of the old one.
 
     Returns:
-        A built layer, with the arguments and the name of the old one.
+        A built layer, with the arguments and the name of the old one. A ``stateful``
+        one is built for batches of the same size, and starts from zeros.
 
     Raises:
         ValueError: Something would be lost: a peephole that is not zero, an input gate
-            of its own, an option. Or a class is none of these three.
+            of its own, an option. Or a class is none of these three, or
+            ``stateful=True`` is given for a layer that is not.
 
     Example:
     >>> import keras
@@ -74,8 +76,14 @@ def convert_layer(
     peepholes = [name[-1] for name in layers.PEEPHOLES if name in weights]
     if peepholes and "peepholes" in known:  # else those that the class has by itself
         config["peepholes"] = peepholes
-    new = layer_class.from_config(config | arguments)
-    new.build((None, None, len(weights["kernel"])))
+    config |= arguments
+    batch = None
+    if config.get("stateful") and layer.stateful:
+        batch = layer.states[0].shape[0]
+    else:
+        layers.check_not_stateful(config)
+    new = layer_class.from_config(config)
+    new.build((batch, None, len(weights["kernel"])))
     own = {weight.name for weight in new.weights}
     lost = [name for name in layers.PEEPHOLES if name not in own]
     weights = layers.without_peepholes(weights, layer.name, target, lost)

@@ -23,8 +23,9 @@ def make(layer_class, weights, arguments):
         arguments: Its other arguments.
 
     Raises:
-        ValueError: The arguments give it other weights than these.
+        ValueError: The arguments give it other weights than these, or ``stateful``.
     """
+    check_not_stateful(arguments)
     features = len(weights["kernel"])
     units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
     layer = layer_class(units, use_bias="bias" in weights, **arguments)
@@ -38,6 +39,16 @@ def make(layer_class, weights, arguments):
     for weight in layer.weights:
         weight.assign(weights[weight.name])
     return layer
+
+
+def check_not_stateful(arguments):
+    """Raise ValueError for a layer that must know the size of its batches."""
+    if arguments.get("stateful"):
+        raise ValueError(
+            f"stateful must be False, got {arguments['stateful']!r}: a stateful layer "
+            "is built for batches of one size, which the weights do not tell. Build "
+            "one, and give it the weights: stateful.set_weights(layer.get_weights())"
+        )
 
 
 def make_lstm(weights, arguments):

@@ -16,7 +16,16 @@ from saved_files import (
 )
 
 from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
-from custom_layers.conversion import convert_layer, from_keras2, to_torch
+from custom_layers.conversion import (
+    convert_layer,
+    from_keras2,
+    from_tf1,
+    from_tfa,
+    from_torch,
+    to_tf1,
+    to_tfa,
+    to_torch,
+)
 
 LSTM = keras.layers.LSTM
 
@@ -291,3 +300,34 @@ def test_options_of_a_cell_in_rnn_are_not_lost(rng):
     cells = keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.LSTMCell(4)])
     with pytest.raises(ValueError, match="is a RNN of StackedRNNCells"):
         convert_layer(cells, LSTM)
+
+
+def test_a_stateful_layer_is_built_for_the_same_batches(rng):
+    layer = LSTM(4, stateful=True, return_sequences=True)
+    layer.build((3, None, 5))
+    x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
+    layer(x)  # the new one starts from zeros all the same
+    new = convert_layer(layer, PeepholeLSTM)
+    assert new.stateful and type(new) is PeepholeLSTM
+    layer.reset_state()
+    for part in (x[:, :3], x[:, 3:]):
+        outputs, wanted = map(keras.ops.convert_to_numpy, (new(part), layer(part)))
+        assert_close(outputs, wanted)
+    assert not convert_layer(layer, PeepholeLSTM, stateful=False).stateful
+    assert_same_weights(convert_layer(new, LSTM), layer)
+
+
+def test_stateful_without_a_batch_size_is_refused(rng):
+    layer = random_layer(LSTM, 4, 5, rng)
+    message = r"^stateful must be False, got True: .*\.set_weights\(layer\.get_weights"
+    for convert in (
+        lambda: convert_layer(layer, PeepholeLSTM, stateful=True),
+        lambda: from_torch(to_torch(layer), stateful=True),
+        lambda: from_tfa(to_tfa(layer), stateful=True),
+        lambda: from_tf1(to_tf1(layer, "LSTMCell"), "LSTMCell", stateful=True),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert()
+    stateful = LSTM(4, stateful=True)
+    stateful.build((2, None, 5))
+    stateful.set_weights(layer.get_weights())  # as the message says
