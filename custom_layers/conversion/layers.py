@@ -8,10 +8,27 @@ from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.conversion import gates
 from custom_layers.conversion.sources import to_numpy
 from custom_layers.engine import options
+from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 FUSED = ("kernel", "recurrent_kernel", "bias")
 SYMMETRIC = ("sigmoid", "hard_sigmoid")  # the σ with 1 − σ(z) = σ(−z)
 PEEPHOLES = tuple(f"peephole_{gate}" for gate in "ifo")
+KNOWN_LAYERS = (
+    RecurrentLayer,
+    keras.layers.RNN,
+    keras.layers.LSTM,
+    keras.layers.GRU,
+    keras.layers.SimpleRNN,
+)
+KNOWN_CELLS = (
+    PeepholeLSTMCell,
+    CoupledLSTMCell,
+    keras.layers.LSTMCell,
+    keras.layers.GRUCell,
+)
+#: The methods that decide what a cell and a layer of these classes compute.
+_CALL = ("__call__", "call", "get_initial_state")
+_STEP = (*_CALL, "values", "equations", "prepare", "parameters", "around")
 
 
 def make(layer_class, weights, arguments):
@@ -96,10 +113,12 @@ def directions(layer, target):
     """Return a layer as a list of those that read forwards and backwards.
 
     Raises:
-        ValueError: It is a ``Bidirectional`` whose outputs are not side by side.
+        ValueError: It is a ``Bidirectional`` whose outputs are not side by side, or a
+            subclass that computes in its own way.
     """
     if not isinstance(layer, keras.layers.Bidirectional):
         return [layer]
+    _check_methods(layer.name, layer, _CALL, (keras.layers.Bidirectional,))
     if layer.merge_mode != "concat":
         raise ValueError(
             f"{layer.name} has merge_mode {layer.merge_mode!r}: {target} knows only "
@@ -149,7 +168,8 @@ def lstm_weights(
         kept: The names of the options that the target has.
 
     Raises:
-        ValueError: The layer is no LSTM, is not built, or has what the target lacks.
+        ValueError: The layer is no LSTM, is not built, has what the target lacks, or a
+            subclass computes in its own way.
     """
     cell = getattr(layer, "cell", None)
     is_lstm = isinstance(cell, keras.layers.LSTMCell)
@@ -243,6 +263,8 @@ def _check(layer, target, activations, kept=()):
             f"{layer.name} has no weights yet: call it, or "
             "layer.build((None, None, features))"
         )
+    _check_methods(layer.name, layer, (*_CALL, "inner_loop"), KNOWN_LAYERS)
+    _check_methods(layer.name, layer.cell, _STEP, KNOWN_CELLS)
     for name, value in options.turned_on(layer.cell).items():
         if name not in kept:
             raise ValueError(
@@ -260,6 +282,34 @@ def _check(layer, target, activations, kept=()):
             raise ValueError(
                 f"{layer.name} has {name}={own!r}: {target} has {allowed!r} alone"
             )
+
+
+def overwritten(thing, names, known):
+    """Return the first of some methods that a subclass has of its own, or None.
+
+    Args:
+        thing: A layer or a cell.
+        names: The names of the methods.
+        known: The classes whose methods are known.
+
+    Returns:
+        A text such as ``"Mine.call"``.
+    """
+    for cls in type(thing).__mro__:
+        if cls in known:
+            break
+        for name in names:
+            if name in vars(cls):
+                return f"{cls.__name__}.{name}"
+    return None
+
+
+def _check_methods(name, thing, names, known):
+    """Raise ValueError for a subclass that computes in its own way."""
+    if method := overwritten(thing, names, known):
+        raise ValueError(
+            f"{name} has {method} of its own: what that computes is not in the weights"
+        )
 
 
 def activation_name(function):

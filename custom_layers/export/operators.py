@@ -9,7 +9,7 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
 from custom_layers.cells.weight_drop_lstm import WeightDropLSTMCell
-from custom_layers.conversion import gates
+from custom_layers.conversion import gates, layers
 from custom_layers.engine.options import turned_on
 
 #: Keras's activation -> its name in ONNX, and its alpha and beta there.
@@ -47,8 +47,8 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
     """Return the operator that computes what a built layer does, or None.
 
     There is none for `DepthGatedLSTM` and `ClockworkRNN`, for the options of
-    `GatedCell`, a subclass with equations of its own, or an activation that is not in
-    `ACTIVATIONS`: those remain loops, which ONNX has, too.
+    `GatedCell`, a subclass with equations or a loop of its own, or an activation that
+    is not in `ACTIVATIONS`: those remain loops, which ONNX has, too.
 
     Args:
         layer: The layer, built.
@@ -61,6 +61,8 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
     """
     cell = layer.cell
     make = CELLS.get(type(cell))
+    if layers.overwritten(layer, ("inner_loop",), layers.KNOWN_LAYERS):
+        return None
     used = (
         [cell.activation, getattr(cell, "recurrent_activation", None)] if make else []
     )

@@ -219,6 +219,31 @@ class Own(RecurrentLayer):
     cell_class = OwnCell
 
 
+class Doubled(PeepholeLSTM):
+    """Has a loop of its own around the cell of another layer."""
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class DoubledOfKeras(keras.layers.GRU):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class DoubledBefore(PeepholeLSTM):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        return super().call(2 * sequences, initial_state, mask, training)
+
+
+@on_tensorflow
+def test_loops_of_others_remain_loops(sequences, x, assert_equal):
+    """What a layer does before its loop is around the operator."""
+    outputs = [make(4)(sequences) for make in (Doubled, DoubledOfKeras, DoubledBefore)]
+    counts = assert_equal(sequences, outputs, x)
+    assert (counts["LSTM"], counts["Loop"]) == (1, 2)
+
+
 @on_tensorflow
 def test_cells_of_others_remain_loops(sequences, x, assert_equal):
     cells = [keras.layers.GRUCell(3), keras.layers.LSTMCell(4)]

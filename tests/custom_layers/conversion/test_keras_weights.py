@@ -15,13 +15,20 @@ from saved_files import (
     in_rnn,
 )
 
-from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
+from custom_layers import (
+    ClockworkRNN,
+    CoupledLSTM,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+    WeightDropLSTM,
+)
 from custom_layers.conversion import (
     convert_layer,
     from_keras2,
     from_tf1,
     from_tfa,
     from_torch,
+    to_onnx_node,
     to_tf1,
     to_tfa,
     to_torch,
@@ -331,3 +338,81 @@ def test_stateful_without_a_batch_size_is_refused(rng):
     stateful = LSTM(4, stateful=True)
     stateful.build((2, None, 5))
     stateful.set_weights(layer.get_weights())  # as the message says
+
+
+class OwnCall(PeepholeLSTM):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class OwnLoop(LSTM):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class OwnStates(CoupledLSTM):
+    def get_initial_state(self, batch_size):
+        return [state + 1 for state in super().get_initial_state(batch_size)]
+
+
+class OwnGRU(keras.layers.GRU):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class OwnLSTMCell(keras.layers.LSTMCell):
+    def call(self, inputs, states, training=False):
+        return super().call(2 * inputs, states, training)
+
+
+class OwnPeepholeCell(PeepholeLSTMCell):
+    def values(self, inputs, states, training=False):
+        return super().values(2 * inputs, states, training)
+
+
+class OwnTwo(keras.layers.Bidirectional):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class SameLSTM(LSTM):
+    """Has a name and an attribute of its own, and nothing that computes."""
+
+    purpose = "translation"
+
+    def build(self, shape):
+        super().build(shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "method"),
+    [
+        (OwnCall(4, peepholes=()), "OwnCall.call"),
+        (OwnLoop(4), "OwnLoop.inner_loop"),
+        (OwnStates(4), "OwnStates.get_initial_state"),
+        (OwnGRU(4), "OwnGRU.call"),
+        (keras.layers.RNN(OwnLSTMCell(4)), "OwnLSTMCell.call"),
+        (
+            keras.layers.RNN(OwnPeepholeCell(4, peepholes=())),
+            "OwnPeepholeCell.values",
+        ),
+        (OwnTwo(LSTM(4)), "OwnTwo.call"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_a_subclass_that_computes_in_its_own_way_is_refused(layer, method):
+    layer.build((None, None, 5))
+    converters = [to_torch, to_onnx_node]
+    if not isinstance(layer, (OwnGRU, OwnTwo)):
+        converters += [to_tfa, lambda layer: to_tf1(layer, "LSTMCell")]
+        converters += [lambda layer: convert_layer(layer, PeepholeLSTM)]
+    for convert in converters:
+        with pytest.raises(ValueError, match=f"has {method} of its own"):
+            convert(layer)
+
+
+def test_a_subclass_that_computes_the_same_is_converted(rng):
+    layer = random_layer(SameLSTM, 4, 5, rng)
+    (again,) = from_torch(to_torch(layer), **BOTH)
+    for array, wanted in zip(again.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, wanted)
