@@ -20,8 +20,8 @@ from custom_layers import (
     standardize_text,
     to_onnx,
 )
+from custom_layers.conversion.onnx_activations import ACTIVATIONS
 from custom_layers.engine.recurrent_layer import RecurrentLayer
-from custom_layers.export.operators import ACTIVATIONS
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs TensorFlow"
@@ -154,6 +154,19 @@ def test_peepholes(sequences, x, assert_equal):
     assert counts["LSTM"] == 6
 
 
+class Unhashable:
+    """An activation that is no key of a dict, and equal to all others."""
+
+    __name__ = "unhashable"
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, x):
+        return keras.ops.tanh(x) / 2
+
+
 @on_tensorflow
 def test_activations(sequences, x, assert_equal):
     """Those that ONNX has no name for remain in loops."""
@@ -166,9 +179,10 @@ def test_activations(sequences, x, assert_equal):
         outputs.append(keras.layers.SimpleRNN(4, activation=φ)(sequences))
     outputs = [keras.ops.tanh(output) for output in outputs]  # linear ones grow
     outputs.append(PeepholeLSTM(4, activation="silu")(sequences))
+    outputs.append(PeepholeLSTM(4, activation=Unhashable())(sequences))
     counts = assert_equal(sequences, outputs, x)
     assert [counts[it] for it in ("LSTM", "GRU", "RNN")] == [len(ACTIVATIONS)] * 3
-    assert counts["Loop"] == 1
+    assert counts["Loop"] == 2
 
 
 @on_tensorflow
