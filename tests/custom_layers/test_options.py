@@ -19,6 +19,7 @@ from reference import by_gate, sigmoid
 
 from custom_layers import (
     ClockworkRNN,
+    ClockworkRNNCell,
     CoupledLSTM,
     CoupledLSTMCell,
     DepthGatedLSTM,
@@ -528,9 +529,24 @@ def test_options_around_the_equations_need_h_and_c_alone(make, name):
         make(4, **OPTIONS[name])
 
 
-def test_a_cell_without_gates_has_no_such_arguments():
-    with pytest.raises((TypeError, ValueError), match="layer_norm"):
-        ClockworkRNN(4, layer_norm=True)
+@pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("layer_norm", True),
+        ("layer_norm_epsilon", 0.1),
+        ("cell_clip", 1.0),
+        ("zoneout_h", 0.1),
+        ("zoneout_c", 0.0),
+        ("projection", 3),
+        ("projection_clip", 0.5),
+        ("projection_initializer", "ones"),
+    ],
+)
+def test_a_cell_without_gates_has_no_option(make, option, value):
+    message = f"^ClockworkRNNCell has no {option}, got {value!r}: the papers define it"
+    with pytest.raises(ValueError, match=message):
+        make(4, **{option: value})
 
 
 def test_the_layers_under_test_are_all_that_have_options():
