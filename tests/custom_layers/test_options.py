@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from cells import (
+    OURS,
     assert_agrees,
     assert_close,
     gradients,
@@ -31,6 +32,7 @@ from custom_layers import (
     trace_gates,
 )
 from custom_layers.engine import options
+from custom_layers.engine.prepared import unchanged
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 JAX = keras.backend.backend() == "jax"
@@ -248,8 +250,9 @@ def test_a_planted_mistake_is_caught(mutant, name, rng, monkeypatch):
 @each_layer
 def test_options_that_are_off_change_no_bit(layer_class, rng):
     """Beside the same cell, whose equations know nothing of ``clip`` and ``norm``."""
-    same = random_layer(layer_class, 4, 5, rng, **options.OFF, projection_clip=None)
-    plain = random_layer(layer_class, 4, 5, rng)
+    off = options.OFF | {"projection_clip": None, "seed": 3}
+    same = random_layer(layer_class, 4, 5, rng, **off)
+    plain = random_layer(layer_class, 4, 5, rng, seed=3)
     plain.set_weights(same.get_weights())
 
     def equations(z, p, states, σ, φ):
@@ -262,13 +265,35 @@ def test_options_that_are_off_change_no_bit(layer_class, rng):
     plain.cell.equations = equations
     x, states = rng.uniform(-1, 1, (3, 20, 5)), random_states(plain, 3, rng)
     x = x.astype("float32")
-    for actual, expected in zip(
-        run(same, x, states), run(plain, x, states), strict=True
-    ):
+    for training in (False, True):
+        actual, expected = (
+            run(layer, x, states, training=training) for layer in (same, plain)
+        )
+        actual, expected = map(keras.tree.flatten, (actual, expected))
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+    seeds = [rng.uniform(-1, 1, shape) for shape in ((3, 20, 4), (3, 4), (3, 4))]
+    seeds = [seed.astype("float32") for seed in seeds]
+    actual, expected = (gradients(layer, x, states, seeds) for layer in (same, plain))
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.any(value)
+        np.testing.assert_array_equal(actual[name], value)
     kernels = [kernel_report(layer)[layer.name]["cpu"] for layer in (plain, same)]
     assert kernels[0] == kernels[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_cell_whose_options_are_off_is_its_equations_alone(name):
+    """Nothing is wrapped around the step, and nothing is done to c."""
+    layer = OURS[name](4)
+    layer.build((None, None, 5))
+    assert layer.cell.around() is None
+    for cell in getattr(layer.cell, "levels", [layer.cell]):
+        assert cell.around() is None and not getattr(cell, "option_weights", None)
+        _, constants = cell.parameters()
+        changes = [constants.get(it, unchanged) for it in ("clip", "norm")]
+        assert changes == [unchanged, unchanged]
 
 
 LIMITS = {
