@@ -22,6 +22,8 @@ class Weights:
             which it has one.
         prefix: The beginning of its name, if the source has several.
         separator: What stands between the parts of a name.
+        fits: Whether there may be such a layer, a function of all arrays and a prefix.
+            Others are chosen only where ``prefix`` says so, or there is none that fits.
 
     Attributes:
         arrays: All arrays of the source, by name.
@@ -34,9 +36,9 @@ class Weights:
         ImportError: The package that reads the file is not installed.
     """
 
-    def __init__(self, source, ending, prefix=None, separator="/"):
+    def __init__(self, source, ending, prefix=None, separator="/", fits=None):
         self.arrays, self.config = _open(source)
-        self.prefix = _find(self.arrays, ending, prefix, separator)
+        self.prefix = _find(self.arrays, ending, prefix, separator, fits)
         self.taken = []
 
     def has(self, name):
@@ -134,7 +136,7 @@ def read(path, kind, reader):
         raise ValueError(f"{path} cannot be read as {kind}: {error}") from error
 
 
-def _find(arrays, ending, prefix, separator):
+def _find(arrays, ending, prefix, separator, fits):
     """Return the one prefix, with its separator, of names that have an ending."""
     endings = [ending] if isinstance(ending, str) else ending
     starts = {
@@ -144,12 +146,17 @@ def _find(arrays, ending, prefix, separator):
     if not starts:
         wanted = " or ".join(map(repr, endings))
         raise ValueError(f"no weight {wanted} is there, only: {listing(arrays)}")
+    everything = starts
+    if fits is not None:
+        starts = [it for it in starts if fits(arrays, it)] or starts
     chosen = starts
     if prefix is not None:
         whole = prefix.rstrip(separator) + separator if prefix else ""
-        chosen = [it for it in starts if it == whole] or [
-            it for it in starts if whole and it.startswith(whole)
+        inside = [
+            [it for it in those if whole and it.startswith(whole)]
+            for those in (starts, everything)
         ]
+        chosen = [it for it in everything if it == whole] or inside[0] or inside[1]
     if len(chosen) != 1:
         raise ValueError(
             f"prefix must choose one of {starts}, got {prefix!r}, which "

@@ -1,5 +1,7 @@
 """Weights of the LSTM cells of TensorFlow 1."""
 
+import functools
+import re
 import typing
 from typing import Any
 
@@ -124,7 +126,7 @@ def from_tf1(
     can_normalise = "layer_norm" in it.options
     has_one = it.ignores_bias or not can_normalise
     endings = it.bias if has_one else (it.bias, "state/gamma")
-    weights = Weights(source, endings, prefix)
+    weights = Weights(source, endings, prefix, fits=functools.partial(_may_be, it))
     result = {}
     if can_normalise and weights.has("state/gamma"):
         result, bias = _take_norms(weights, it.order, order)
@@ -229,6 +231,20 @@ def to_tf1(
         result[it.projection] = weights["projection_kernel"]
     start = f"rnn/{it.scope}" if prefix is None else prefix.rstrip("/")
     return {f"{start}/{name}" if start else name: result[name] for name in result}
+
+
+def _may_be(cell, arrays, start):
+    """Return whether the weights with a prefix may be those of a cell, by shape.
+
+    A dense layer has a kernel and a bias, too, whose shapes may fit by chance.
+    """
+    if re.search(r"(^|/)(dense|fully_connected)(_\d+)?/$", start):
+        return False
+    if start + cell.bias not in arrays:
+        return True  # its β are the bias
+    kernel = np.shape(arrays.get(start + cell.kernel, ()))
+    units, rest = divmod(np.size(arrays[start + cell.bias]), len(cell.order))
+    return len(kernel) == 2 and kernel[1] == len(cell.order) * units and not rest
 
 
 def _take_norms(weights, order, ours):

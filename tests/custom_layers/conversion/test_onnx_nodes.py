@@ -1,6 +1,7 @@
 """Nodes of ONNX: onnxruntime computes what the layers do, in both directions."""
 
 import keras
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -80,6 +81,16 @@ def test_onnxruntime_computes_what_a_layer_does(layer_class, arguments, rng):
     for name in ("activation", "recurrent_activation", "go_backwards"):
         assert getattr(again, name) == getattr(layer, name)
     assert to_onnx_node(again) == model
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_peepholes_that_a_layer_lacks_come_back_as_zeros(layer_class, rng):
+    layer = random_layer(layer_class, 4, 5, rng, peepholes=("o",), use_bias=False)
+    again = from_onnx_node(to_onnx_node(layer))
+    assert again.peepholes == layer.cell.peephole_gates and not again.use_bias
+    old = {weight.name: weight.numpy() for weight in layer.weights}
+    for weight in again.weights:
+        np.testing.assert_array_equal(weight.numpy(), old.get(weight.name, 0))
 
 
 @pytest.mark.parametrize("layer_class", [keras.layers.GRU, PeepholeLSTM, CoupledLSTM])

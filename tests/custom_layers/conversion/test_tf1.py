@@ -232,6 +232,41 @@ def test_what_has_no_layer_is_refused(cell, scope, message):
         from_tf1(CHECKPOINT, cell, scope)
 
 
+def test_layers_that_are_no_cells_are_not_offered(rng):
+    cell = to_tf1(random_layer(keras.layers.LSTM, 4, 5, rng), "BasicLSTMCell", "cell")
+    others = {
+        "dense": ((4, 16), (16,)),
+        "a/dense_1": ((20, 8), (8,)),
+        "head": ((4, 10), (10,)),
+        "conv": ((3, 5, 16), (16,)),
+    }
+    for name, shapes in others.items():
+        for end, shape in zip(("kernel", "bias"), shapes, strict=True):
+            cell[f"{name}/{end}"] = np.ones(shape)
+    assert from_tf1(cell, "BasicLSTMCell").units == 4
+    two = cell | to_tf1(from_tf1(cell, "BasicLSTMCell"), "BasicLSTMCell", "more")
+    with pytest.raises(
+        ValueError, match=r"^prefix must .* \['cell/', 'more/'\], got N"
+    ):
+        from_tf1(two, "BasicLSTMCell")
+    assert from_tf1(two, "BasicLSTMCell", "a").units == 2  # whoever says so, gets it
+    with pytest.raises(ValueError, match=r"^head/bias must have shape \(4·units,\)"):
+        from_tf1(two, "BasicLSTMCell", "head")
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_what_a_cell_has_more_comes_back_as_zeros(layer_class, rng):
+    """A bias, and all peepholes; as the page says."""
+    options = {"use_bias": False, "peepholes": ("o",)}
+    layer = random_layer(layer_class, 4, 5, rng, **options)
+    cell = COUPLED if layer_class is CoupledLSTM else "LSTMCell"
+    again = from_tf1(to_tf1(layer, cell, forget_bias=0), cell, forget_bias=0)
+    assert again.use_bias and again.peepholes == layer.cell.peephole_gates
+    old = {weight.name: weight.numpy() for weight in layer.weights}
+    for weight in again.weights:
+        np.testing.assert_array_equal(weight.numpy(), old.get(weight.name, 0))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -30,6 +30,19 @@ def test_there_and_back_is_exact(rng):
         np.testing.assert_array_equal(again[name], array)
 
 
+def test_what_a_cell_has_more_comes_back_as_zeros(rng):
+    """All peepholes, and β, which becomes a bias; as the page says."""
+    some = {"use_bias": False, "peepholes": ("o",)}
+    norm = {"use_bias": False, "peepholes": (), "layer_norm": "tfa"}
+    for options, use_bias, peepholes in ((some, False, "ifo"), (norm, True, "")):
+        layer = random_layer(PeepholeLSTM, 4, 5, rng, **options)
+        again = from_tfa(to_tfa(layer))
+        assert (again.use_bias, "".join(again.peepholes)) == (use_bias, peepholes)
+        old = {weight.name: weight.numpy() for weight in layer.weights}
+        for weight in again.weights:
+            np.testing.assert_array_equal(weight.numpy(), old.get(weight.name, 0))
+
+
 @pytest.mark.parametrize(
     ("layer_class", "arguments"),
     [
