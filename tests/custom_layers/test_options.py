@@ -228,7 +228,80 @@ class ProjectionBeforeZoneoutOfTheOther(PeepholeLSTMCell):
         return around._replace(zoneout={"h": c, "c": h})
 
 
+def with_around(change):
+    """Return a cell whose options do something else around the equations."""
+
+    class Mutant(PeepholeLSTMCell):
+        options = tuple(options.OFF)
+
+        def around(self):
+            return change(super().around())
+
+    return Mutant
+
+
+def with_option(name, value):
+    """Return a cell that takes another value of an option than the one it has."""
+    return with_around(lambda around: around._replace(**{name: value}))
+
+
+class CarriesTheCellItself(PeepholeLSTMCell):
+    """The normalised c is shown, and c carried on: layer_norm=True."""
+
+    options = tuple(options.OFF)
+
+    def parameters(self):
+        vectors, constants = super().parameters()
+        norm = constants["clip"]
+        return vectors, constants | {"clip": options.clip(None), "norm": norm}
+
+
+class WithoutGains(options.Around):
+    """The products of layer normalisation are not multiplied with their gains."""
+
+    def pre_activations(self, products, x, h):
+        ones = {
+            name: keras.ops.ones_like(it) if name != "state_gamma" else it
+            for name, it in self.weights.items()
+        }
+        return options.Around.pre_activations(
+            self._replace(weights=ones), products, x, h
+        )
+
+
+class AllGatesTogether(options.Around):
+    def pre_activations(self, products, x, h):
+        (product,) = products
+        z = product.times_W(x) + product.times_U(h)
+        z = options.normalize(z, self.epsilon) * self.weights["gates_gamma"]
+        return z + product.b
+
+
+class ClipsBeforeTheProjection(options.Around):
+    def after(self, values, states, masks):
+        values = values | {"h": self.projection_clip(values["h"])}
+        plain = self._replace(projection_clip=options.clip(None))
+        return options.Around.after(plain, values, states, masks)
+
+
+def transposed(around):
+    P = around.weights["projection_kernel"]
+    P = keras.ops.reshape(keras.ops.transpose(P), P.shape)
+    return around._replace(weights=around.weights | {"projection_kernel": P})
+
+
 MUTANTS = [
+    (with_around(lambda around: AllGatesTogether(*around)), "layer_norm tf1"),
+    (NormOfTheSum, "layer_norm tfa"),
+    (with_option("epsilon", 0.1), "layer_norm tf1"),
+    (with_option("epsilon", 0.1), "layer_norm tfa"),
+    (CarriesTheCellItself, "layer_norm tfa"),
+    (CarriesTheCellItself, "layer_norm tf1"),
+    (with_around(lambda around: WithoutGains(*around)), "layer_norm tfa"),
+    (with_around(lambda around: WithoutGains(*around)), "layer_norm tf1"),
+    (with_around(transposed), "projection"),
+    (with_option("projection_clip", options.clip(None)), "projection_clip"),
+    (with_around(lambda around: ClipsBeforeTheProjection(*around)), "projection_clip"),
     (ClipAfterTheOutputGate, "cell_clip"),
     (OutputSeesTheCellItself, "layer_norm"),
     (NormOfTheSum, "layer_norm"),
