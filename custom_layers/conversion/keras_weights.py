@@ -24,7 +24,8 @@ def convert_layer(
     Between ``keras.layers.LSTM``, `PeepholeLSTM` and `CoupledLSTM`. Peepholes that the
     old layer lacks are zero. Coupled gates become an LSTM whose input gate has the
     weights of the forget gate with the opposite sign, and only such an LSTM becomes
-    coupled. There and back gives the same weights, bit by bit.
+    coupled. Of layer normalisation, ``"tf1"`` alone is the same over three gates and
+    over four. There and back gives the same weights, bit by bit.
 
     Args:
         layer: A built layer, also a ``keras.layers.RNN`` of such a layer's cell.
