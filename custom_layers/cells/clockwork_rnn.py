@@ -118,8 +118,9 @@ class ClockworkRNNCell(RecurrentCell):
 
     Raises:
         ValueError: ``units`` is not a positive integer or no multiple of the number of
-            periods, the periods are not positive integers in rising order, or a dropout
-            lies outside [0, 1).
+            periods, the periods are not positive integers in rising order, a dropout
+            lies outside [0, 1), or an argument is an option of `GatedCell`, such as
+            ``zoneout_h``.
 
     Differs from ``keras.layers.SimpleRNNCell`` in its periods: with ``periods=(1,)`` it
     is that cell.

@@ -8,6 +8,7 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTM
 from custom_layers.cells.peephole_lstm import PeepholeLSTM
 from custom_layers.conversion import layers
+from custom_layers.conversion.keras2_config import arguments_of
 from custom_layers.conversion.sources import Source, Weights
 from custom_layers.engine import options
 
@@ -23,19 +24,22 @@ def convert_layer(
     Between ``keras.layers.LSTM``, `PeepholeLSTM` and `CoupledLSTM`. Peepholes that the
     old layer lacks are zero. Coupled gates become an LSTM whose input gate has the
     weights of the forget gate with the opposite sign, and only such an LSTM becomes
-    coupled. There and back gives the same weights, bit by bit.
+    coupled. Of layer normalisation, ``"tf1"`` alone is the same over three gates and
+    over four. There and back gives the same weights, bit by bit.
 
     Args:
-        layer: A built layer.
+        layer: A built layer, also a ``keras.layers.RNN`` of such a layer's cell.
         layer_class: ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`.
         **arguments: Arguments of the new layer, in place of those of the old one.
 
     Returns:
-        A built layer, with the arguments and the name of the old one.
+        A built layer, with the arguments and the name of the old one. A ``stateful``
+        one is built for batches of the same size, and starts from zeros.
 
     Raises:
         ValueError: Something would be lost: a peephole that is not zero, an input gate
-            of its own, an option. Or a class is none of these three.
+            of its own, an option. Or a class is none of these three, or
+            ``stateful=True`` is given for a layer that is not.
 
     Example:
     >>> import keras
@@ -54,12 +58,14 @@ def convert_layer(
     known = layer_class(1).get_config().keys()
     kept = known & {*options.OFF, "projection_clip"}
     if layers.is_coupled(layer) != (layer_class is CoupledLSTM):
-        kept -= {"layer_norm"}  # over three gates it is another one than over four
+        cell = getattr(layer, "cell", None)
+        if getattr(cell, "layer_norm", False) != "tf1":  # which is gate by gate
+            kept -= {"layer_norm"}  # over three gates it is another one than over four
     weights = layers.lstm_weights(layer, target, (None, None), kept=kept)
     if layer_class is CoupledLSTM:
         σ = layers.activation_name(layer.cell.recurrent_activation)
         layers.check_symmetric(σ, layer.name, target)
-    config = layer.get_config()
+    config = _config(layer)
     for name, neutral in NEUTRAL.items():
         if name not in known and config.get(name, neutral) != neutral:
             raise ValueError(
@@ -71,14 +77,30 @@ def convert_layer(
     peepholes = [name[-1] for name in layers.PEEPHOLES if name in weights]
     if peepholes and "peepholes" in known:  # else those that the class has by itself
         config["peepholes"] = peepholes
-    new = layer_class.from_config(config | arguments)
-    new.build((None, None, len(weights["kernel"])))
+    config |= arguments
+    batch = None
+    if config.get("stateful") and layer.stateful:
+        batch = layer.states[0].shape[0]
+    else:
+        layers.check_not_stateful(config)
+    new = layer_class.from_config(config)
+    new.build((batch, None, len(weights["kernel"])))
     own = {weight.name for weight in new.weights}
     lost = [name for name in layers.PEEPHOLES if name not in own]
     weights = layers.without_peepholes(weights, layer.name, target, lost)
     zeros = dict.fromkeys(layers.PEEPHOLES, np.zeros(new.units))
     new.set_weights([(zeros | weights)[weight.name] for weight in new.weights])
     return new
+
+
+def _config(layer):
+    """Return the arguments of a layer and of its cell, also where the cell has them."""
+    config = layer.get_config()
+    if "cell" not in config:
+        return config
+    del config["cell"]
+    cell = layer.cell.get_config()
+    return {**cell, **config, "dtype": cell["dtype"]}
 
 
 def from_keras2(
@@ -99,16 +121,17 @@ def from_keras2(
         prefix: The beginning of their names, if the source has several layers: the
             name of the layer, as in ``"lstm_1"``, and for ``Bidirectional`` as in
             ``"bidirectional/bidirectional/forward_lstm"``.
-        **arguments: Arguments of the layer, such as ``return_sequences=True``. Names
-            of activations are not in all these files: give those that are not the
-            usual ones.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``. The
+            file of a whole model has the names of the activations, which are taken. All
+            other sources have none: give those that are not the usual ones.
 
     Returns:
         A built ``keras.layers.LSTM`` or ``keras.layers.GRU``.
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
-            names it. Or the file is broken.
+            names it. Or an activation is ``"hard_sigmoid"``, of which Keras 3 has
+            another, or is not known. Or the file is broken.
         FileNotFoundError: There is no such file.
         ImportError: The file needs a package, h5py or tensorflow.
 
@@ -123,6 +146,7 @@ def from_keras2(
     weights = Weights(source, "recurrent_kernel", prefix)
     result, gates = read_fused(weights, {4: "an LSTM", 3: "a GRU"})
     weights.finish("it belongs to no LSTM and no GRU of Keras 2")
+    arguments = arguments_of(weights, arguments)
     return (layers.make_lstm if gates == 4 else layers.make_gru)(result, arguments)
 
 

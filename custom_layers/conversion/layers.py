@@ -8,10 +8,27 @@ from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.conversion import gates
 from custom_layers.conversion.sources import to_numpy
 from custom_layers.engine import options
+from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 FUSED = ("kernel", "recurrent_kernel", "bias")
 SYMMETRIC = ("sigmoid", "hard_sigmoid")  # the σ with 1 − σ(z) = σ(−z)
 PEEPHOLES = tuple(f"peephole_{gate}" for gate in "ifo")
+KNOWN_LAYERS = (
+    RecurrentLayer,
+    keras.layers.RNN,
+    keras.layers.LSTM,
+    keras.layers.GRU,
+    keras.layers.SimpleRNN,
+)
+KNOWN_CELLS = (
+    PeepholeLSTMCell,
+    CoupledLSTMCell,
+    keras.layers.LSTMCell,
+    keras.layers.GRUCell,
+)
+#: The methods that decide what a cell and a layer of these classes compute.
+_CALL = ("__call__", "call", "get_initial_state")
+_STEP = (*_CALL, "values", "equations", "prepare", "parameters", "around")
 
 
 def make(layer_class, weights, arguments):
@@ -23,8 +40,9 @@ def make(layer_class, weights, arguments):
         arguments: Its other arguments.
 
     Raises:
-        ValueError: The arguments give it other weights than these.
+        ValueError: The arguments give it other weights than these, or ``stateful``.
     """
+    check_not_stateful(arguments)
     features = len(weights["kernel"])
     units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
     layer = layer_class(units, use_bias="bias" in weights, **arguments)
@@ -40,12 +58,20 @@ def make(layer_class, weights, arguments):
     return layer
 
 
+def check_not_stateful(arguments):
+    """Raise ValueError for a layer that must know the size of its batches."""
+    if arguments.get("stateful"):
+        raise ValueError(
+            f"stateful must be False, got {arguments['stateful']!r}: a stateful layer "
+            "is built for batches of one size, which the weights do not tell. Build "
+            "one, and give it the weights: stateful.set_weights(layer.get_weights())"
+        )
+
+
 def make_lstm(weights, arguments):
     """Return an LSTM: that of Keras, unless it needs peepholes or options of ours."""
     peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
-    if "projection_kernel" in weights:
-        size = weights["projection_kernel"].shape[1]
-        arguments = {"projection": size} | arguments
+    arguments = _projection(weights) | arguments
     if not peepholes and not arguments.keys() & {*options.OFF, "peepholes"}:
         return make(keras.layers.LSTM, weights, arguments)
     return make(PeepholeLSTM, weights, {"peepholes": peepholes} | arguments)
@@ -54,7 +80,15 @@ def make_lstm(weights, arguments):
 def make_coupled(weights, arguments):
     """Return a `CoupledLSTM`."""
     peepholes = tuple(name[-1] for name in PEEPHOLES if name in weights)
-    return make(CoupledLSTM, weights, {"peepholes": peepholes} | arguments)
+    arguments = {"peepholes": peepholes} | _projection(weights) | arguments
+    return make(CoupledLSTM, weights, arguments)
+
+
+def _projection(weights):
+    """Return the argument of a layer that has a projection."""
+    if "projection_kernel" not in weights:
+        return {}
+    return {"projection": weights["projection_kernel"].shape[1]}
 
 
 def make_gru(weights, arguments):
@@ -66,7 +100,9 @@ def make_gru(weights, arguments):
 
 def make_bidirectional(forward, backward):
     """Return one layer of two, of which the second reads backwards."""
-    layer = keras.layers.Bidirectional(forward, backward_layer=backward)
+    layer = keras.layers.Bidirectional(
+        forward, backward_layer=backward, dtype=forward.dtype_policy
+    )
     layer.build((None, None, forward.cell.kernel.shape[0]))
     layer.forward_layer.set_weights(forward.get_weights())
     layer.backward_layer.set_weights(backward.get_weights())
@@ -77,10 +113,12 @@ def directions(layer, target):
     """Return a layer as a list of those that read forwards and backwards.
 
     Raises:
-        ValueError: It is a ``Bidirectional`` whose outputs are not side by side.
+        ValueError: It is a ``Bidirectional`` whose outputs are not side by side, or a
+            subclass that computes in its own way.
     """
     if not isinstance(layer, keras.layers.Bidirectional):
         return [layer]
+    _check_methods(layer.name, layer, _CALL, (keras.layers.Bidirectional,))
     if layer.merge_mode != "concat":
         raise ValueError(
             f"{layer.name} has merge_mode {layer.merge_mode!r}: {target} knows only "
@@ -106,7 +144,7 @@ def gru_weights(layer, target, activations=("tanh", "sigmoid")):
         ValueError: As in `lstm_weights`.
     """
     if not is_gru(layer):
-        raise ValueError(f"{layer.name} must be a GRU, got {type(layer).__name__}")
+        raise ValueError(f"{layer.name} must be a GRU, got {_kind(layer)}")
     _check(layer, target, activations)
     return _by_name(layer)
 
@@ -117,7 +155,9 @@ def lstm_weights(
     """Return the weights of a layer by name, as those of an LSTM with four gates.
 
     Since 1 − σ(z) = σ(−z), coupled gates are an LSTM whose input gate has the weights
-    of the forget gate with the opposite sign.
+    of the forget gate with the opposite sign; of ``layer_norm="tf1"``, which has
+    norm(−z) = −norm(z), it has the same γ. The other normalisations are of all gates
+    together, of three other than of four.
 
     Args:
         layer: The layer.
@@ -128,15 +168,16 @@ def lstm_weights(
         kept: The names of the options that the target has.
 
     Raises:
-        ValueError: The layer is no LSTM, is not built, or has what the target lacks.
+        ValueError: The layer is no LSTM, is not built, has what the target lacks, or a
+            subclass computes in its own way.
     """
     cell = getattr(layer, "cell", None)
     is_lstm = isinstance(cell, keras.layers.LSTMCell)
     coupled = is_coupled(layer)
     if not is_lstm and not coupled and not _has_equations_of(cell, PeepholeLSTMCell):
         raise ValueError(
-            f"{layer.name} is a {type(layer).__name__}: {target} has no such layer; "
-            "allowed are LSTM, PeepholeLSTM and CoupledLSTM"
+            f"{layer.name} is a {_kind(layer)}: {target} has no such layer; allowed "
+            "are LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
         )
     _check(layer, target, activations, kept)
     weights = _by_name(layer)
@@ -149,6 +190,9 @@ def lstm_weights(
                 weights[name] = gates.join({"i": -parts["f"]} | parts, gates.LSTM)
         if "peephole_f" in weights:
             weights["peephole_i"] = -weights["peephole_f"]
+        if "gates_gamma" in weights:  # norm(−z) = −norm(z), and β is in the bias
+            parts = gates.split(weights["gates_gamma"], gates.COUPLED)
+            weights["gates_gamma"] = gates.join({"i": parts["f"]} | parts, gates.LSTM)
     return weights if peepholes else without_peepholes(weights, layer.name, target)
 
 
@@ -167,7 +211,7 @@ def coupled_weights(weights, name, target):
 
     Raises:
         ValueError: The input gate has not the weights of the forget gate with the
-            opposite sign.
+            opposite sign, or not its γ.
     """
     coupled = {key: weights[key] for key in weights if key != "peephole_i"}
     pairs = {"peephole": [weights.get(f"peephole_{gate}", 0) for gate in "if"]}
@@ -176,11 +220,15 @@ def coupled_weights(weights, name, target):
             parts = gates.split(weights[key], gates.LSTM)
             pairs[key] = [parts["i"], parts["f"]]
             coupled[key] = gates.join(parts, gates.COUPLED)
+    if "gates_gamma" in weights:
+        parts = gates.split(weights["gates_gamma"], gates.LSTM)
+        pairs["gates_gamma"] = [parts["i"], -parts["f"]]
+        coupled["gates_gamma"] = gates.join(parts, gates.COUPLED)
     for key, (i, f) in pairs.items():
         if np.any(np.add(i, f)):
             raise ValueError(
                 f"{key} of {name} has an input gate of its own: {target} ties it to "
-                "the forget gate, with the opposite sign"
+                "the forget gate, with the opposite sign (of gates_gamma with the same)"
             )
     return coupled
 
@@ -192,6 +240,14 @@ def check_symmetric(σ, name, target):
             f"{name} has recurrent_activation={σ!r}: between coupled gates and "
             f"{target} it must be {' or '.join(map(repr, SYMMETRIC))}"
         )
+
+
+def _kind(layer):
+    """Return the class of a layer in words; of a bare RNN with that of its cell."""
+    name = type(layer).__name__
+    if type(layer) is not keras.layers.RNN:
+        return name
+    return f"{name} of {type(layer.cell).__name__}"
 
 
 def _has_equations_of(cell, cell_class):
@@ -207,6 +263,8 @@ def _check(layer, target, activations, kept=()):
             f"{layer.name} has no weights yet: call it, or "
             "layer.build((None, None, features))"
         )
+    _check_methods(layer.name, layer, (*_CALL, "inner_loop"), KNOWN_LAYERS)
+    _check_methods(layer.name, layer.cell, _STEP, KNOWN_CELLS)
     for name, value in options.turned_on(layer.cell).items():
         if name not in kept:
             raise ValueError(
@@ -224,6 +282,34 @@ def _check(layer, target, activations, kept=()):
             raise ValueError(
                 f"{layer.name} has {name}={own!r}: {target} has {allowed!r} alone"
             )
+
+
+def overwritten(thing, names, known):
+    """Return the first of some methods that a subclass has of its own, or None.
+
+    Args:
+        thing: A layer or a cell.
+        names: The names of the methods.
+        known: The classes whose methods are known.
+
+    Returns:
+        A text such as ``"Mine.call"``.
+    """
+    for cls in type(thing).__mro__:
+        if cls in known:
+            break
+        for name in names:
+            if name in vars(cls):
+                return f"{cls.__name__}.{name}"
+    return None
+
+
+def _check_methods(name, thing, names, known):
+    """Raise ValueError for a subclass that computes in its own way."""
+    if method := overwritten(thing, names, known):
+        raise ValueError(
+            f"{name} has {method} of its own: what that computes is not in the weights"
+        )
 
 
 def activation_name(function):

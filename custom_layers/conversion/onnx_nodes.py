@@ -7,17 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from custom_layers.conversion import gates, layers
+from custom_layers.conversion import gates, layers, onnx_activations
 from custom_layers.conversion.sources import checked, listing, need, read
-
-#: Activations of ONNX that Keras has, by its names.
-ACTIVATIONS = {
-    "tanh": "Tanh",
-    "sigmoid": "Sigmoid",
-    "relu": "Relu",
-    "softsign": "Softsign",
-    "softplus": "Softplus",
-}
 
 
 def from_onnx_node(
@@ -114,7 +105,8 @@ def to_onnx_node(layer: keras.layers.Layer, name: str = "rnn") -> Any:
 
 def _model(onnx, name, direction, written):
     """Return a model of one node."""
-    op, first, activations, attributes = written[0]
+    op, first, _, attributes = written[0]
+    functions = [function for it in written for function in it.functions]
     arrays = {key: np.stack([it.arrays[key] for it in written]) for key in first}
     count, _, features = arrays["W"].shape
     units = arrays["R"].shape[2]
@@ -128,7 +120,7 @@ def _model(onnx, name, direction, written):
         name=name,
         hidden_size=units,
         direction=direction,
-        activations=activations * count,
+        **onnx_activations.to_attributes(functions),
         **attributes,
     )
     dtype = onnx.helper.np_dtype_to_tensor_dtype(arrays["W"].dtype)
@@ -154,13 +146,13 @@ class _Written(typing.NamedTuple):
 
     op: str
     arrays: dict[str, np.ndarray]
-    activations: list[str]
+    functions: list[typing.Callable]  # its activations
     attributes: dict[str, int]
 
     def alike(self):
         """Return what both directions must have in common."""
         shapes = {key: array.shape for key, array in self.arrays.items()}
-        return self._replace(arrays=shapes)
+        return self._replace(arrays=shapes, functions=[])
 
 
 def _write(layer):
@@ -185,17 +177,16 @@ def _write(layer):
         zeros = np.zeros(arrays["R"].shape[1], arrays["R"].dtype)
         peepholes = {gate: weights.get(f"peephole_{gate}", zeros) for gate in "ifo"}
         arrays["P"] = gates.join(peepholes, gates.ONNX_PEEPHOLES)
-    names = [layers.activation_name(layer.cell.recurrent_activation)]
-    names += [layers.activation_name(layer.cell.activation)] * (
-        2 if op == "LSTM" else 1
-    )
-    for name in names:
-        if name not in ACTIVATIONS:
+    functions = [layer.cell.recurrent_activation, layer.cell.activation]
+    functions += functions[1:] if op == "LSTM" else []  # of the candidate, and of c
+    for function in functions:
+        if not onnx_activations.has(function):
+            known = map(layers.activation_name, onnx_activations.ACTIVATIONS)
             raise ValueError(
-                f"{layer.name} has the activation {name}: ONNX takes "
-                f"{listing(ACTIVATIONS)}"
+                f"{layer.name} has the activation {layers.activation_name(function)}: "
+                f"ONNX takes {listing(known)}"
             )
-    return _Written(op, arrays, [ACTIVATIONS[name] for name in names], attributes)
+    return _Written(op, arrays, functions, attributes)
 
 
 def _choose(graph, name):
@@ -316,15 +307,21 @@ class _Reader:
                 f"{self.name} must have {len(usual) * count} activations, got "
                 f"{listing(given)}"
             )
-        known = {theirs.lower(): ours for ours, theirs in ACTIVATIONS.items()}
-        ours = [known.get(it.lower()) for it in given]
+        numbers = {
+            name: list(self.attributes.get(name, ()))
+            for name in onnx_activations.PARAMETERS
+        }
+        found = onnx_activations.from_attributes(given, *numbers.values())
+        ours = [None if it is None else layers.activation_name(it) for it in found]
         result = []
-        for σ, *φ in np.reshape(ours, (count, len(usual))).tolist():
+        for start in range(0, len(ours), len(usual)):
+            σ, *φ = ours[start : start + len(usual)]
             if len(set(φ)) != 1 or None in (σ, *φ):
+                told = [f", {name} {it}" for name, it in numbers.items() if it]
                 raise ValueError(
-                    f"{self.name} has the activations {', '.join(given)}: a layer has "
-                    "one for all gates and one for candidate and output, out of "
-                    f"{listing(ACTIVATIONS.values())}"
+                    f"{self.name} has the activations {', '.join(given)}"
+                    f"{''.join(told)}: a layer has one for all gates and one for "
+                    f"candidate and output, out of {_known_activations()}"
                 )
             result.append({"activation": φ[0], "recurrent_activation": σ})
         return result
@@ -336,6 +333,16 @@ class _Reader:
             problem = f"is {name!r}, no constant of the model" if name else "is missing"
             raise ValueError(f"{key} of {self.name} {problem}")
         return checked(f"{key} of {self.name} ({name})", self.arrays[key], *shape)
+
+
+def _known_activations():
+    """Return the activations of ONNX that Keras has, in words."""
+    return listing(
+        f"{name} with alpha {parameters[0]:.4g} and beta {parameters[1]:.4g}"
+        if parameters
+        else name
+        for name, parameters in onnx_activations.ACTIVATIONS.values()
+    )
 
 
 def _coupled(weights):

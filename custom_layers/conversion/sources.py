@@ -1,6 +1,7 @@
 """Named arrays out of files and mappings, with errors that name the weight."""
 
 import importlib
+import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -21,6 +22,13 @@ class Weights:
             which it has one.
         prefix: The beginning of its name, if the source has several.
         separator: What stands between the parts of a name.
+        fits: Whether there may be such a layer, a function of all arrays and a prefix.
+            Others are chosen only where ``prefix`` says so, or there is none that fits.
+
+    Attributes:
+        arrays: All arrays of the source, by name.
+        config: The configuration of the model, where a file of Keras 2 has one.
+        prefix: The beginning of the names of the layer's weights, with its separator.
 
     Raises:
         ValueError: There is no such layer, or there are several.
@@ -28,9 +36,9 @@ class Weights:
         ImportError: The package that reads the file is not installed.
     """
 
-    def __init__(self, source, ending, prefix=None, separator="/"):
-        self.arrays = _open(source)
-        self.prefix = _find(self.arrays, ending, prefix, separator)
+    def __init__(self, source, ending, prefix=None, separator="/", fits=None):
+        self.arrays, self.config = _open(source)
+        self.prefix = _find(self.arrays, ending, prefix, separator, fits)
         self.taken = []
 
     def has(self, name):
@@ -128,7 +136,7 @@ def read(path, kind, reader):
         raise ValueError(f"{path} cannot be read as {kind}: {error}") from error
 
 
-def _find(arrays, ending, prefix, separator):
+def _find(arrays, ending, prefix, separator, fits):
     """Return the one prefix, with its separator, of names that have an ending."""
     endings = [ending] if isinstance(ending, str) else ending
     starts = {
@@ -138,12 +146,17 @@ def _find(arrays, ending, prefix, separator):
     if not starts:
         wanted = " or ".join(map(repr, endings))
         raise ValueError(f"no weight {wanted} is there, only: {listing(arrays)}")
+    everything = starts
+    if fits is not None:
+        starts = [it for it in starts if fits(arrays, it)] or starts
     chosen = starts
     if prefix is not None:
         whole = prefix.rstrip(separator) + separator if prefix else ""
-        chosen = [it for it in starts if it == whole] or [
-            it for it in starts if whole and it.startswith(whole)
+        inside = [
+            [it for it in those if whole and it.startswith(whole)]
+            for those in (starts, everything)
         ]
+        chosen = [it for it in everything if it == whole] or inside[0] or inside[1]
     if len(chosen) != 1:
         raise ValueError(
             f"prefix must choose one of {starts}, got {prefix!r}, which "
@@ -153,7 +166,8 @@ def _find(arrays, ending, prefix, separator):
 
 
 def _open(source):
-    """Return the names and arrays of a source."""
+    """Return the names and arrays of a source, and the configuration of its model."""
+    config = None
     if isinstance(source, Mapping):
         arrays = source
     elif isinstance(source, str | os.PathLike):
@@ -163,14 +177,14 @@ def _open(source):
                 f"{os.fspath(source)} is for PyTorch alone to read: give what "
                 "torch.load(…, weights_only=True) returns"
             )
-        arrays = read(source, *READERS.get(ending, CHECKPOINT))
+        arrays, config = read(source, *READERS.get(ending, CHECKPOINT))
     else:
         raise ValueError(
             "source must be a file or a mapping from names to arrays, got "
             f"{type(source).__name__}"
         )
     ends = (":0", "/.ATTRIBUTES/VARIABLE_VALUE")
-    return {_without(str(name), ends): value for name, value in arrays.items()}
+    return {_without(str(name), ends): it for name, it in arrays.items()}, config
 
 
 def _without(name, ends):
@@ -180,7 +194,7 @@ def _without(name, ends):
 
 
 def _read_h5(path):
-    """Return the arrays of a Keras 2 file: of weights, or of a whole model."""
+    """Return the arrays of a Keras 2 file, and the configuration of a whole model."""
     arrays = {}
 
     def collect(name, thing):
@@ -189,21 +203,21 @@ def _read_h5(path):
 
     with need("h5py", "a .h5 file").File(path, "r") as file:
         file.get("model_weights", file).visititems(collect)
-    return arrays
+        config = file.attrs.get("model_config")
+    return arrays, None if config is None else json.loads(config)
 
 
 def _read_safetensors(path):
     """Return the arrays of a safetensors file."""
-    return need("safetensors.numpy", "a .safetensors file").load_file(path)
+    return need("safetensors.numpy", "a .safetensors file").load_file(path), None
 
 
 def _read_checkpoint(path):
     """Return the arrays of a TensorFlow checkpoint."""
     tf = need("tensorflow", "a TensorFlow checkpoint")
     reader = tf.train.load_checkpoint(path.removesuffix(".index"))
-    return {
-        name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-    }
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names}, None
 
 
 CHECKPOINT = ("a TensorFlow checkpoint", _read_checkpoint)

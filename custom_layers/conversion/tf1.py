@@ -1,5 +1,7 @@
 """Weights of the LSTM cells of TensorFlow 1."""
 
+import functools
+import re
 import typing
 from typing import Any
 
@@ -21,14 +23,15 @@ class Cell(typing.NamedTuple):
     activations: tuple[str | None, str]  # φ and σ; None is an argument of the cell
     options: tuple[str, ...]  # those of ours that are arguments of the cell
     make: typing.Callable
+    projection: str = "projection/kernel"  # (units, num_proj)
+    ignores_bias: bool = False  # with layer normalisation, when it has one all the same
 
 
-_PROJECTION = "projection/kernel"
 #: The scopes of γ and β of its layer normalisation, by gate, and of that of c.
 _NORMS = {"i": "input", "g": "transform", "f": "forget", "o": "output"}
 _STATE_NORM = {"state_gamma": "state/gamma", "state_beta": "state/beta"}
 _EPSILON = 1e-12  # of its normalisation, which has no argument for it
-_NORMALISED = {"layer_norm": "tf1", "layer_norm_epsilon": _EPSILON, "peepholes": ()}
+_NORMALISED = {"layer_norm": "tf1", "layer_norm_epsilon": _EPSILON}
 _DIAGONALS = {f"peephole_{gate}": f"w_{gate}_diag" for gate in "ifo"}
 _LSTM = Cell(
     order=gates.TF1_LSTM,
@@ -55,9 +58,15 @@ CELLS = {
         kernel="W_0",
         bias="B",
         scope="coupled_input_forget_gate_lstm_cell",
-        options=(),
+        options=("layer_norm", "projection", "projection_clip"),
         make=layers.make_coupled,
+        projection="W_P_0",
+        ignores_bias=True,
     ),
+}
+#: Cells that have no layer here, and why.
+REFUSED = {
+    "LayerNormLSTMCell": "it clips c after the normalisation of c, a layer before it",
 }
 
 
@@ -81,7 +90,8 @@ def from_tf1(
             are ``W_0``, of the gates g, f, o, ``B``, ``W_F_diag`` and ``W_O_diag``.
             With layer normalisation there are, in place of ``bias``, ``gamma`` and
             ``beta`` in ``input``, ``transform``, ``forget``, ``output`` and ``state``,
-            each ``(units,)``.
+            each ``(units,)``. With coupled gates ``input`` is not there, and ``B`` is,
+            which the cell then does not add; its projection is ``W_P_0``.
         cell: The class of the cell: ``"LSTMCell"``, ``"BasicLSTMCell"``,
             ``"LayerNormBasicLSTMCell"``, ``"LSTMBlockCell"`` or
             ``"CoupledInputForgetGateLSTMCell"``.
@@ -112,12 +122,16 @@ def from_tf1(
     [1.0, 1.0, 1.0, 1.0]
     """
     it = _cell(cell)
+    order = gates.COUPLED if it.make is layers.make_coupled else gates.LSTM
     can_normalise = "layer_norm" in it.options
-    endings = (it.bias, "state/gamma") if can_normalise else it.bias
-    weights = Weights(source, endings, prefix)
+    has_one = it.ignores_bias or not can_normalise
+    endings = it.bias if has_one else (it.bias, "state/gamma")
+    weights = Weights(source, endings, prefix, fits=functools.partial(_may_be, it))
     result = {}
     if can_normalise and weights.has("state/gamma"):
-        result, bias = _take_norms(weights, it.order)
+        result, bias = _take_norms(weights, it.order, order)
+        if it.ignores_bias:
+            weights.take(it.bias, len(bias))
         arguments = _NORMALISED | arguments
     else:
         bias = weights.take(it.bias, None)
@@ -129,8 +143,8 @@ def from_tf1(
         )
     kernel = weights.take(it.kernel, None, len(bias))
     P, size = None, units  # of h
-    if "projection" in it.options and weights.has(_PROJECTION):
-        P = weights.take(_PROJECTION, units, None)
+    if "projection" in it.options and weights.has(it.projection):
+        P = weights.take(it.projection, units, None)
         size = P.shape[1]
     features = len(kernel) - size
     if features < 1:
@@ -139,7 +153,6 @@ def from_tf1(
             f"{weights.prefix}{it.kernel} must have more rows than the {size} {of_h}, "
             f"got shape {kernel.shape}"
         )
-    order = gates.COUPLED if it.make is layers.make_coupled else gates.LSTM
     kernel, bias = (gates.reorder(array, it.order, order) for array in (kernel, bias))
     result |= {
         "kernel": kernel[:features],
@@ -153,7 +166,7 @@ def from_tf1(
             result[name] = weights.take(theirs, units)
     weights.finish(
         f"it belongs to no {cell} that has a layer here; kernels in shards have none, "
-        "and layer normalisation only that of LayerNormBasicLSTMCell"
+        f"and layer normalisation only that of {' and '.join(_normalising())}"
     )
     return it.make(result, arguments)
 
@@ -168,7 +181,8 @@ def to_tf1(
     """Return the weights of a layer for a cell of TensorFlow 1.
 
     Args:
-        layer: A built ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`.
+        layer: A built ``keras.layers.LSTM``, `PeepholeLSTM` or `CoupledLSTM`, or a
+            ``keras.layers.RNN`` of such a cell.
         cell: The class of the cell, as in `from_tf1`.
         prefix: What the names begin with: the variable scope. By default the usual one
             of the cell, as in ``"rnn/lstm_cell"``.
@@ -205,30 +219,46 @@ def to_tf1(
     result = {it.kernel: gates.reorder(kernel, order, it.order)}
     if "gates_gamma" in weights:
         result |= _give_norms(weights, bias, order)
+        if it.ignores_bias:
+            result[it.bias] = np.zeros_like(bias)
     else:
         result[it.bias] = gates.reorder(bias, order, it.order)
     if it.peepholes.keys() & weights.keys():
-        zeros = np.zeros(layer.units, kernel.dtype)
+        zeros = np.zeros(layer.cell.units, kernel.dtype)
         for name, theirs in it.peepholes.items():
             result[theirs] = weights.get(name, zeros)
     if "projection_kernel" in weights:
-        result[_PROJECTION] = weights["projection_kernel"]
+        result[it.projection] = weights["projection_kernel"]
     start = f"rnn/{it.scope}" if prefix is None else prefix.rstrip("/")
     return {f"{start}/{name}" if start else name: result[name] for name in result}
 
 
-def _take_norms(weights, order):
+def _may_be(cell, arrays, start):
+    """Return whether the weights with a prefix may be those of a cell, by shape.
+
+    A dense layer has a kernel and a bias, too, whose shapes may fit by chance.
+    """
+    if re.search(r"(^|/)(dense|fully_connected)(_\d+)?/$", start):
+        return False
+    if start + cell.bias not in arrays:
+        return True  # its β are the bias
+    kernel = np.shape(arrays.get(start + cell.kernel, ()))
+    units, rest = divmod(np.size(arrays[start + cell.bias]), len(cell.order))
+    return len(kernel) == 2 and kernel[1] == len(cell.order) * units and not rest
+
+
+def _take_norms(weights, order, ours):
     """Return γ of all gates, and γ and β of c, by our names; and the bias, which is β.
 
-    The bias has the gates in ``order``, and γ in ours.
+    The bias has the gates in ``order``, and γ in that of the layer, ``ours``.
     """
     units = len(weights.take("state/gamma", None))
     γ, β = (
-        {gate: weights.take(f"{scope}/{it}", units) for gate, scope in _NORMS.items()}
+        {gate: weights.take(f"{_NORMS[gate]}/{it}", units) for gate in order}
         for it in ("gamma", "beta")
     )
-    result = {ours: weights.take(it, units) for ours, it in _STATE_NORM.items()}
-    result["gates_gamma"] = gates.join(γ, gates.LSTM)
+    result = {name: weights.take(it, units) for name, it in _STATE_NORM.items()}
+    result["gates_gamma"] = gates.join(γ, ours)
     return result, gates.join(β, order)
 
 
@@ -236,30 +266,38 @@ def _give_norms(weights, bias, order):
     """Return γ and β of all gates and of c, by their names: the way back."""
     γ, β = gates.split(weights["gates_gamma"], order), gates.split(bias, order)
     result = {theirs: weights[ours] for ours, theirs in _STATE_NORM.items()}
-    for gate, scope in _NORMS.items():
+    for gate in order:
+        scope = _NORMS[gate]
         result[f"{scope}/gamma"], result[f"{scope}/beta"] = γ[gate], β[gate]
     return result
 
 
 def _check_norm(layer, cell):
     """Raise ValueError for a layer with another layer normalisation than a cell's."""
-    kind = getattr(layer, "layer_norm", False)
+    kind = getattr(layer.cell, "layer_norm", False)
     if kind not in (False, "tf1"):
         raise ValueError(
             f"{layer.name} has layer_norm={kind!r}: {cell} has 'tf1' alone"
         )
-    if kind and layer.layer_norm_epsilon != _EPSILON:
+    if kind and layer.cell.layer_norm_epsilon != _EPSILON:
         raise ValueError(
-            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: {cell} "
-            f"has {_EPSILON} alone"
+            f"{layer.name} has layer_norm_epsilon={layer.cell.layer_norm_epsilon!r}: "
+            f"{cell} has {_EPSILON} alone"
         )
 
 
 def _cell(name):
     """Return what a cell has; raise ValueError for a name that is none."""
+    if name in REFUSED:
+        raise ValueError(f"cell {name} has no layer here: {REFUSED[name]}")
     if name not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
     return CELLS[name]
+
+
+def _normalising():
+    """Return the names of the cells whose layer normalisation a layer has."""
+    return [name for name, cell in CELLS.items() if "layer_norm" in cell.options]
 
 
 def _add_to_forget_gate(bias, order, amount):

@@ -6,6 +6,11 @@ import keras
 import numpy as np
 
 from custom_layers.conversion import layers
+from custom_layers.conversion.keras2_config import (
+    ACTIVATIONS,
+    HARD_SIGMOID,
+    arguments_of,
+)
 from custom_layers.conversion.keras_weights import read_fused
 from custom_layers.conversion.sources import Source, Weights
 
@@ -46,14 +51,19 @@ def from_tfa(
             ``(4·units,)``, and in ``state_norm``, ``(units,)``.
         prefix: The beginning of their names, if the source has several such cells: the
             name of the layer, as in ``"rnn_1"``.
-        **arguments: Arguments of the layer, such as ``return_sequences=True``.
+        **arguments: Arguments of the layer, such as ``return_sequences=True``. What
+            was an argument of the cell is not in its weights: give ``activation``,
+            ``recurrent_activation`` and, for ``norm_epsilon``, ``layer_norm_epsilon``
+            if they were not the usual ones. Of the file of a whole model the
+            activations are taken.
 
     Returns:
         A built `PeepholeLSTM`.
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
-            names it. Or the file is broken.
+            names it. Or an activation is ``"hard_sigmoid"``, of which Keras 3 has
+            another, or is not known. Or the file is broken.
         FileNotFoundError: There is no such file.
         ImportError: The file needs a package, h5py or tensorflow.
 
@@ -79,6 +89,7 @@ def from_tfa(
         for name, theirs in PEEPHOLES.items():
             result[name] = weights.take(theirs, units)
     weights.finish("it belongs to no PeepholeLSTMCell and no LayerNormLSTMCell")
+    arguments = arguments_of(weights, arguments)
     return layers.make_lstm(result, arguments)
 
 
@@ -87,11 +98,13 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
 
     They are those of a ``tfa.rnn.PeepholeLSTMCell``, or, for a layer with
     ``layer_norm="tfa"``, of a ``tfa.rnn.LayerNormLSTMCell``. The activations are
-    arguments of both cells, and not in the weights; the ε of the normalisation is 1e-3.
+    arguments of both cells, and not in the weights, and so is the ε of the
+    normalisation: ``layer_norm_epsilon`` here, ``norm_epsilon`` there.
 
     Args:
-        layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`; with
-            ``layer_norm="tfa"`` a `PeepholeLSTM` whose peepholes are zero.
+        layer: A built `PeepholeLSTM`, ``keras.layers.LSTM`` or `CoupledLSTM`, or a
+            ``keras.layers.RNN`` of such a cell; with ``layer_norm="tfa"`` a
+            `PeepholeLSTM` whose peepholes are zero.
         prefix: What the names begin with.
 
     Returns:
@@ -99,7 +112,8 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
         the layer lacks are zero.
 
     Raises:
-        ValueError: The layer is not built, or has what the cell lacks.
+        ValueError: The layer is not built, or has what the cell lacks, such as the
+            ``hard_sigmoid`` of Keras 3.
 
     Example:
     >>> import keras
@@ -108,17 +122,30 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
     >>> list(to_tfa(lstm))[2:4]
     ['bias', 'input_gate_peephole_weights']
     """
-    if getattr(layer, "layer_norm", False) == "tfa" and not layers.is_coupled(layer):
+    kind = getattr(getattr(layer, "cell", None), "layer_norm", False)
+    if kind == "tfa" and not layers.is_coupled(layer):
         result = _normalised(layer)
     else:
         target = "tfa.rnn.PeepholeLSTMCell"
-        weights = layers.lstm_weights(layer, target, (None, None))
-        zeros = np.zeros(layer.units, weights["kernel"].dtype)
+        weights = _weights(layer, target)
+        zeros = np.zeros(layer.cell.units, weights["kernel"].dtype)
         result = {name: weights[name] for name in layers.FUSED if name in weights}
         for name, theirs in PEEPHOLES.items():
             result[theirs] = weights.get(name, zeros)
     start = f"{prefix.rstrip('/')}/" if prefix else ""
     return {start + name: array for name, array in result.items()}
+
+
+def _weights(layer, target, *how):
+    """Return the weights of a layer whose activations Keras 2 has."""
+    weights = layers.lstm_weights(layer, target, (None, None), *how)
+    for name in ACTIVATIONS:
+        if layers.activation_name(getattr(layer.cell, name)) == "hard_sigmoid":
+            raise ValueError(
+                f"{layer.name} has {name}={HARD_SIGMOID}: {target} computes that of "
+                "Keras 2"
+            )
+    return weights
 
 
 def _normalised(layer):
@@ -127,12 +154,7 @@ def _normalised(layer):
     The β of both products is 0: it is in the bias.
     """
     target, kept = "tfa.rnn.LayerNormLSTMCell", ("layer_norm",)
-    weights = layers.lstm_weights(layer, target, (None, None), False, kept)
-    if layer.layer_norm_epsilon != 1e-3:
-        raise ValueError(
-            f"{layer.name} has layer_norm_epsilon={layer.layer_norm_epsilon!r}: "
-            f"{target} has 0.001 alone"
-        )
+    weights = _weights(layer, target, False, kept)
     result = {name: weights[name] for name in layers.FUSED if name in weights}
     result |= {theirs: weights[name] for name, theirs in NORMS.items()}
     return result | dict.fromkeys(BETAS, np.zeros_like(weights["kernel_gamma"]))

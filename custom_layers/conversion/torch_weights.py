@@ -33,9 +33,9 @@ def from_torch(
             ``weight_hh_l{k} (4·units, proj_size)``.
         prefix: The beginning of their names, if the source has several: the name of
             the module, as in ``"encoder.lstm"``.
-        **arguments: Arguments of every layer. All layers but the last one return
-            sequences; the last one does with ``return_sequences=True``, as Keras has
-            it.
+        **arguments: Arguments of every layer, but ``stateful``. All layers but the last
+            one return sequences; the last one does with ``return_sequences=True``, as
+            Keras has it.
 
     Returns:
         The built layers from the bottom up, each a ``keras.layers.LSTM``, a

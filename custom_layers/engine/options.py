@@ -16,6 +16,8 @@ OFF = {
     "zoneout_c": 0.0,
     "projection": None,
 }
+#: Arguments that belong to an option.
+DETAILS = ("layer_norm_epsilon", "projection_clip", "projection_initializer")
 LAYER_NORMS = (False, True, "tfa", "tf1")
 
 
@@ -29,6 +31,17 @@ def around_equations(cell):
     """Return those that are on and do more than change the new c of a step."""
     on = turned_on(cell)
     return {name: value for name, value in on.items() if name != "cell_clip"}
+
+
+def check_has_none(cell, arguments):
+    """Raise ValueError for an option among the arguments of a cell without gates."""
+    for name in (*OFF, *DETAILS):
+        if name in arguments:
+            raise ValueError(
+                f"{type(cell).__name__} has no {name}, got {arguments[name]!r}: the "
+                "papers define it for an LSTM, with its gates and its c, which this "
+                "cell has not; it takes none of these options"
+            )
 
 
 def check_limits(**limits):

@@ -75,7 +75,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     is 1 or 2, as in Keras; both run the same code here.
 
     Raises:
-        ValueError: ``units`` is not a positive integer, or a rate lies outside [0, 1).
+        ValueError: ``units`` is not a positive integer, a rate lies outside [0, 1), or
+            an argument is an option of `GatedCell`.
         TypeError: A subclass has ``equations`` that are no ``staticmethod``.
     """
 
@@ -114,6 +115,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         implementation: int = 2,
         **kwargs: Any,
     ) -> None:
+        options.check_has_none(self, kwargs)
         check_positive(units=units)
         rates = {"dropout": dropout, "recurrent_dropout": recurrent_dropout}
         check_rates(**rates, weight_dropout=weight_dropout)

@@ -9,23 +9,8 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTMCell
 from custom_layers.cells.weight_drop_lstm import WeightDropLSTMCell
-from custom_layers.conversion import gates
+from custom_layers.conversion import gates, layers, onnx_activations
 from custom_layers.engine.options import turned_on
-
-#: Keras's activation -> its name in ONNX, and its alpha and beta there.
-ACTIVATIONS = {
-    keras.activations.sigmoid: ("Sigmoid",),
-    keras.activations.tanh: ("Tanh",),
-    keras.activations.relu: ("Relu",),
-    keras.activations.softplus: ("Softplus",),
-    keras.activations.softsign: ("Softsign",),
-    keras.activations.hard_sigmoid: ("HardSigmoid", 1 / 6, 0.5),
-    keras.activations.linear: ("Affine", 1.0, 0.0),
-}
-
-
-#: The σ with 1 − σ(z) = σ(−z), on which the operator of coupled gates relies.
-SYMMETRIC = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
 
 
 class Operator(typing.NamedTuple):
@@ -47,8 +32,8 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
     """Return the operator that computes what a built layer does, or None.
 
     There is none for `DepthGatedLSTM` and `ClockworkRNN`, for the options of
-    `GatedCell`, a subclass with equations of its own, or an activation that is not in
-    `ACTIVATIONS`: those remain loops, which ONNX has, too.
+    `GatedCell`, a subclass with equations or a loop of its own, or an activation that
+    ONNX lacks: those remain loops, which ONNX has, too.
 
     Args:
         layer: The layer, built.
@@ -61,14 +46,17 @@ def native_operator(layer: keras.layers.RNN) -> Operator | None:
     """
     cell = layer.cell
     make = CELLS.get(type(cell))
-    used = (
-        [cell.activation, getattr(cell, "recurrent_activation", None)] if make else []
-    )
-    known = all(it in ACTIVATIONS for it in used if it is not None)
-    if make is None or not known or turned_on(cell):
+    own_loop = layers.overwritten(layer, ("inner_loop",), layers.KNOWN_LAYERS)
+    if make is None or own_loop:
         return None
-    if make is _coupled and cell.recurrent_activation not in SYMMETRIC:
+    used = [cell.activation, getattr(cell, "recurrent_activation", None)]
+    known = all(onnx_activations.has(it) for it in used if it is not None)
+    if not known or turned_on(cell):
         return None
+    if make is _coupled:
+        σ = layers.activation_name(cell.recurrent_activation)
+        if σ not in layers.SYMMETRIC:
+            return None
     return make(cell)
 
 
@@ -146,12 +134,4 @@ def _with_peepholes(cell, weights, attributes):
 
 def _attributes(cell, functions):
     """Return the attributes that all operators have."""
-    chosen = [ACTIVATIONS[function] for function in functions]
-    attributes = {
-        "hidden_size": cell.units,
-        "activations": [name for name, *_ in chosen],
-    }
-    for position, name in enumerate(("activation_alpha", "activation_beta")):
-        if values := [parameters[position] for _, *parameters in chosen if parameters]:
-            attributes[name] = values
-    return attributes
+    return {"hidden_size": cell.units, **onnx_activations.to_attributes(functions)}

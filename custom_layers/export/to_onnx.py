@@ -29,7 +29,9 @@ def to_onnx(model: keras.Model, path: str | os.PathLike[str]) -> None:
     The results are Keras's at inference, up to rounding. ONNX has no texts: a model
     that reads them through a ``TextVectorization`` takes word numbers instead, as the
     input ``words``, and the file's metadata hold the ``vocabulary`` and what becomes of
-    each of the ``characters``. The other inputs have the names that they have in Keras.
+    each of the ``characters``. The other inputs have the names that they have in Keras,
+    also in a model that takes a dict or nested lists; outputs in a dict are called as
+    their keys, joined by ``_`` where dicts or lists are nested.
 
     It needs the packages onnx and tf2onnx, and Keras on TensorFlow. While it runs, the
     model must not be used.
@@ -86,10 +88,19 @@ def _check(model):
                 f"{layer.name} is stateful, but ONNX keeps nothing from one call to "
                 "the next: give it an initial_state and use return_state instead"
             )
-        if layer.compute_dtype != "float32":
-            raise ValueError(
-                f"{layer.name} must compute in float32, got {layer.compute_dtype}"
-            )
+        for each in (layer, *_cells(layer)):  # their dtypes may differ
+            if each.compute_dtype != "float32":
+                of_it = "" if each is layer else f"{type(each).__name__} of "
+                raise ValueError(
+                    f"{of_it}{layer.name} must compute in float32, got "
+                    f"{each.compute_dtype}"
+                )
+
+
+def _cells(layer):
+    """Return the cells of a recurrent layer that are layers of Keras."""
+    cells = getattr(layer.cell, "cells", [layer.cell])
+    return [cell for cell in cells if isinstance(cell, keras.layers.Layer)]
 
 
 def _import(name: str) -> Any:
@@ -119,10 +130,14 @@ def _quiet():
 
 
 def _output_names(model):
-    """Return a name for each output of a model: its key in a dict, or its layer's."""
+    """Return a name for each output of a model: its key in a dict, or its layer's.
+
+    Of dicts in dicts the keys are joined, as in ``"states_h"``, and so are the places
+    in lists in dicts, as in ``"states_1"``.
+    """
     output = getattr(model, "output", None)  # a sequential model may have none
     if isinstance(output, dict):
-        names = sorted(map(str, output))  # the order of its values in model.outputs
+        names = list(_leaf_names(output))
     else:
         names = getattr(model, "output_names", None) or [model.layers[-1].name]
     taken = {tensor.name for tensor in model.inputs}
@@ -135,6 +150,19 @@ def _output_names(model):
         taken.add(new)
         unique.append(new)
     return unique
+
+
+def _leaf_names(outputs, start=""):
+    """Yield the names of all tensors in a dict, in the order of ``model.outputs``."""
+    if isinstance(outputs, dict):
+        items = sorted((str(key), it) for key, it in outputs.items())
+    elif isinstance(outputs, list | tuple):
+        items = [(str(number), it) for number, it in enumerate(outputs)]
+    else:
+        yield start
+        return
+    for name, it in items:
+        yield from _leaf_names(it, f"{start}_{name}" if start else name)
 
 
 def _convert(model, output_names):

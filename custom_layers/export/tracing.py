@@ -103,12 +103,16 @@ class Trace:
             for layer, operator in self.layers:
                 if replaced := self._replacement(layer, operator):
                     stack.enter_context(_replaced(layer, *replaced))
-            results = self.model(
-                [self._given_or_text(it.name) for it in self.model.inputs],
-                training=False,
-            )
+            results = self.model(self._arranged_inputs(), training=False)
         results = keras.tree.flatten(results)
         return dict(zip(self.output_names, results, strict=True)) | self.outputs
+
+    def _arranged_inputs(self):
+        """Return the inputs as the model takes them: as a list, or as a dict, too."""
+        inputs = [self._given_or_text(it.name) for it in self.model.inputs]
+        if isinstance(self.model, keras.Sequential):
+            return inputs
+        return keras.tree.pack_sequence_as(self.model.input, inputs)
 
     def _given_or_text(self, name):
         """Return an input; in the second trace, where there is no text, any text."""

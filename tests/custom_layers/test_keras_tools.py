@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from custom_layers import LAYERS
+from custom_layers import LAYERS, CoupledLSTM, PeepholeLSTM, PeepholeLSTMCell
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs TensorFlow"
@@ -35,12 +35,44 @@ def model(request, rng):
     return set_random(keras.Model(x, keras.layers.Dense(2)(h)), rng)
 
 
+class OwnCell(PeepholeLSTMCell):
+    """An LSTM without a forget gate."""
+
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        i, g, o = σ(z.i), φ(z.g), σ(z.o)
+        c = states[1] + i * g
+        return {"i": i, "f": i, "g": g, "c": c, "o": o, "h": o * φ(c)}
+
+
+#: Layers with several options each, and a cell of one's own.
+OPTIONS = {
+    "all": lambda: PeepholeLSTM(
+        4,
+        layer_norm=True,
+        cell_clip=0.7,
+        zoneout_h=0.1,
+        zoneout_c=0.2,
+        projection=3,
+        projection_clip=0.3,
+        return_sequences=True,
+    ),
+    "coupled_tfa": lambda: CoupledLSTM(
+        4, peepholes=("f",), layer_norm="tfa", projection=3, return_sequences=True
+    ),
+    "coupled_clip": lambda: CoupledLSTM(4, cell_clip=0.3, zoneout_h=0.4),
+    "tf1": lambda: PeepholeLSTM(4, layer_norm="tf1", layer_norm_epsilon=0.01),
+    "own": lambda: keras.layers.RNN(OwnCell(4)),
+}
+
+
 @pytest.fixture
 def every(rng):
-    """A model with a masked layer of each kind."""
+    """A model with a masked layer of each kind, and with options."""
     x = keras.Input((6, 3), name="x")
     masked = keras.layers.Masking()(x)
     outputs = {name: LAYERS[name](4, return_sequences=True)(masked) for name in NAMES}
+    outputs |= {name: make()(masked) for name, make in OPTIONS.items()}
     return set_random(keras.Model(x, outputs), rng)
 
 
@@ -62,8 +94,9 @@ def results(model, x):
 
 
 def assert_same(actual, expected):
-    assert sorted(actual) == sorted(expected) and sorted(expected) == NAMES
+    assert sorted(actual) == sorted(expected) == sorted([*NAMES, *OPTIONS])
     for name, value in expected.items():
+        assert actual[name].shape == value.shape and np.abs(value).max() > 0.01
         np.testing.assert_allclose(actual[name], value, rtol=0, atol=1e-5)
 
 

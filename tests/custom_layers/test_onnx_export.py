@@ -20,8 +20,8 @@ from custom_layers import (
     standardize_text,
     to_onnx,
 )
+from custom_layers.conversion.onnx_activations import ACTIVATIONS
 from custom_layers.engine.recurrent_layer import RecurrentLayer
-from custom_layers.export.operators import ACTIVATIONS
 
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the export needs TensorFlow"
@@ -154,6 +154,19 @@ def test_peepholes(sequences, x, assert_equal):
     assert counts["LSTM"] == 6
 
 
+class Unhashable:
+    """An activation that is no key of a dict, and equal to all others."""
+
+    __name__ = "unhashable"
+    __hash__ = None
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, x):
+        return keras.ops.tanh(x) / 2
+
+
 @on_tensorflow
 def test_activations(sequences, x, assert_equal):
     """Those that ONNX has no name for remain in loops."""
@@ -166,9 +179,10 @@ def test_activations(sequences, x, assert_equal):
         outputs.append(keras.layers.SimpleRNN(4, activation=φ)(sequences))
     outputs = [keras.ops.tanh(output) for output in outputs]  # linear ones grow
     outputs.append(PeepholeLSTM(4, activation="silu")(sequences))
+    outputs.append(PeepholeLSTM(4, activation=Unhashable())(sequences))
     counts = assert_equal(sequences, outputs, x)
     assert [counts[it] for it in ("LSTM", "GRU", "RNN")] == [len(ACTIVATIONS)] * 3
-    assert counts["Loop"] == 1
+    assert counts["Loop"] == 2
 
 
 @on_tensorflow
@@ -217,6 +231,31 @@ class OwnCell(PeepholeLSTMCell):
 
 class Own(RecurrentLayer):
     cell_class = OwnCell
+
+
+class Doubled(PeepholeLSTM):
+    """Has a loop of its own around the cell of another layer."""
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class DoubledOfKeras(keras.layers.GRU):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class DoubledBefore(PeepholeLSTM):
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        return super().call(2 * sequences, initial_state, mask, training)
+
+
+@on_tensorflow
+def test_loops_of_others_remain_loops(sequences, x, assert_equal):
+    """What a layer does before its loop is around the operator."""
+    outputs = [make(4)(sequences) for make in (Doubled, DoubledOfKeras, DoubledBefore)]
+    counts = assert_equal(sequences, outputs, x)
+    assert (counts["LSTM"], counts["Loop"]) == (1, 2)
 
 
 @on_tensorflow
@@ -308,6 +347,48 @@ def test_unrolled_layers(rng, assert_equal):
     x = rng.uniform(-1, 1, (3, 7, 3)).astype("float32")
     counts = assert_equal(sequences, outputs, x)
     assert (counts["LSTM"], counts["GRU"], counts["Loop"]) == (1, 1, 0)
+
+
+@on_tensorflow
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda a, b, c: {"z": a, "h": b, "c": c},
+        lambda a, b, c: {"z": a, "states": [b, c]},
+        lambda a, b, c: [a, {"h": b, "c": c}],
+        lambda a, b, c: [a, [b, c]],
+        lambda a, b, c: (a, b, c),
+    ],
+    ids=["dict", "list in dict", "dict in list", "list in list", "tuple"],
+)
+def test_inputs_and_outputs_arranged_in_any_way(arrange, x, rng, tmp_path):
+    """The keys of a dict, which are the names, are in another order than sorted."""
+    names = "z", "h", "c"
+    shapes = (None, 3), (4,), (4,)
+    inputs = [
+        keras.Input(shape, name=name) for shape, name in zip(shapes, names, strict=True)
+    ]
+    layer = PeepholeLSTM(4, return_sequences=True, return_state=True)
+    outputs = arrange(*layer(inputs[0], initial_state=inputs[1:]))
+    model = keras.Model(arrange(*inputs), outputs)
+    session = run_time(model, tmp_path / "m.onnx")
+    states = [rng.uniform(-1, 1, (5, 4)).astype("float32") for _ in "12"]
+    values = dict(zip(names, [x, *states], strict=True))
+    assert sorted(it.name for it in session.get_inputs()) == sorted(names)
+    expected = flat(model(arrange(x, *states), training=False))
+    for one, other in zip(session.run(None, values), expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert count_operators(tmp_path / "m.onnx")["LSTM"] == 1
+
+
+@on_tensorflow
+def test_outputs_in_dicts_are_called_as_their_keys(sequences, tmp_path):
+    h, *states = keras.layers.LSTM(3, return_state=True)(sequences)
+    outputs = {"y": {"h": h, "all": states}, "x": [h + 1], "y_h": h + 2}
+    session = run_time(keras.Model(sequences, outputs), tmp_path / "m.onnx")
+    names = [it.name for it in session.get_outputs()]
+    assert names == ["x_0", "y_all_0", "y_all_1", "y_h", "y_h_2"]
 
 
 @on_tensorflow
@@ -463,6 +544,21 @@ def searching():
         (
             lambda: of_layer(PeepholeLSTM(4, dtype="float16", name="p")),
             "p must compute in float32, got float16",
+        ),
+        (
+            lambda: of_layer(
+                keras.layers.RNN(PeepholeLSTMCell(4, dtype="float64"), name="p")
+            ),
+            "PeepholeLSTMCell of p must compute in float32, got float64",
+        ),
+        (
+            lambda: of_layer(
+                keras.layers.RNN(
+                    [keras.layers.GRUCell(4), keras.layers.GRUCell(4, dtype="float16")],
+                    name="p",
+                )
+            ),
+            "GRUCell of p must compute in float32, got float16",
         ),
         (Subclassed, "must be functional or sequential, and built, got Subclassed"),
         (lambda: keras.Sequential([PeepholeLSTM(4)]), "and built, got Sequential"),

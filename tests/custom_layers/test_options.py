@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from cells import (
+    OURS,
     assert_agrees,
     assert_close,
     gradients,
@@ -19,6 +20,7 @@ from reference import by_gate, sigmoid
 
 from custom_layers import (
     ClockworkRNN,
+    ClockworkRNNCell,
     CoupledLSTM,
     CoupledLSTMCell,
     DepthGatedLSTM,
@@ -30,6 +32,7 @@ from custom_layers import (
     trace_gates,
 )
 from custom_layers.engine import options
+from custom_layers.engine.prepared import unchanged
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
 JAX = keras.backend.backend() == "jax"
@@ -225,7 +228,80 @@ class ProjectionBeforeZoneoutOfTheOther(PeepholeLSTMCell):
         return around._replace(zoneout={"h": c, "c": h})
 
 
+def with_around(change):
+    """Return a cell whose options do something else around the equations."""
+
+    class Mutant(PeepholeLSTMCell):
+        options = tuple(options.OFF)
+
+        def around(self):
+            return change(super().around())
+
+    return Mutant
+
+
+def with_option(name, value):
+    """Return a cell that takes another value of an option than the one it has."""
+    return with_around(lambda around: around._replace(**{name: value}))
+
+
+class CarriesTheCellItself(PeepholeLSTMCell):
+    """The normalised c is shown, and c carried on: layer_norm=True."""
+
+    options = tuple(options.OFF)
+
+    def parameters(self):
+        vectors, constants = super().parameters()
+        norm = constants["clip"]
+        return vectors, constants | {"clip": options.clip(None), "norm": norm}
+
+
+class WithoutGains(options.Around):
+    """The products of layer normalisation are not multiplied with their gains."""
+
+    def pre_activations(self, products, x, h):
+        ones = {
+            name: keras.ops.ones_like(it) if name != "state_gamma" else it
+            for name, it in self.weights.items()
+        }
+        return options.Around.pre_activations(
+            self._replace(weights=ones), products, x, h
+        )
+
+
+class AllGatesTogether(options.Around):
+    def pre_activations(self, products, x, h):
+        (product,) = products
+        z = product.times_W(x) + product.times_U(h)
+        z = options.normalize(z, self.epsilon) * self.weights["gates_gamma"]
+        return z + product.b
+
+
+class ClipsBeforeTheProjection(options.Around):
+    def after(self, values, states, masks):
+        values = values | {"h": self.projection_clip(values["h"])}
+        plain = self._replace(projection_clip=options.clip(None))
+        return options.Around.after(plain, values, states, masks)
+
+
+def transposed(around):
+    P = around.weights["projection_kernel"]
+    P = keras.ops.reshape(keras.ops.transpose(P), P.shape)
+    return around._replace(weights=around.weights | {"projection_kernel": P})
+
+
 MUTANTS = [
+    (with_around(lambda around: AllGatesTogether(*around)), "layer_norm tf1"),
+    (NormOfTheSum, "layer_norm tfa"),
+    (with_option("epsilon", 0.1), "layer_norm tf1"),
+    (with_option("epsilon", 0.1), "layer_norm tfa"),
+    (CarriesTheCellItself, "layer_norm tfa"),
+    (CarriesTheCellItself, "layer_norm tf1"),
+    (with_around(lambda around: WithoutGains(*around)), "layer_norm tfa"),
+    (with_around(lambda around: WithoutGains(*around)), "layer_norm tf1"),
+    (with_around(transposed), "projection"),
+    (with_option("projection_clip", options.clip(None)), "projection_clip"),
+    (with_around(lambda around: ClipsBeforeTheProjection(*around)), "projection_clip"),
     (ClipAfterTheOutputGate, "cell_clip"),
     (OutputSeesTheCellItself, "layer_norm"),
     (NormOfTheSum, "layer_norm"),
@@ -247,8 +323,9 @@ def test_a_planted_mistake_is_caught(mutant, name, rng, monkeypatch):
 @each_layer
 def test_options_that_are_off_change_no_bit(layer_class, rng):
     """Beside the same cell, whose equations know nothing of ``clip`` and ``norm``."""
-    same = random_layer(layer_class, 4, 5, rng, **options.OFF, projection_clip=None)
-    plain = random_layer(layer_class, 4, 5, rng)
+    off = options.OFF | {"projection_clip": None, "seed": 3}
+    same = random_layer(layer_class, 4, 5, rng, **off)
+    plain = random_layer(layer_class, 4, 5, rng, seed=3)
     plain.set_weights(same.get_weights())
 
     def equations(z, p, states, σ, φ):
@@ -261,13 +338,35 @@ def test_options_that_are_off_change_no_bit(layer_class, rng):
     plain.cell.equations = equations
     x, states = rng.uniform(-1, 1, (3, 20, 5)), random_states(plain, 3, rng)
     x = x.astype("float32")
-    for actual, expected in zip(
-        run(same, x, states), run(plain, x, states), strict=True
-    ):
+    for training in (False, True):
+        actual, expected = (
+            run(layer, x, states, training=training) for layer in (same, plain)
+        )
+        actual, expected = map(keras.tree.flatten, (actual, expected))
         for a, b in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+    seeds = [rng.uniform(-1, 1, shape) for shape in ((3, 20, 4), (3, 4), (3, 4))]
+    seeds = [seed.astype("float32") for seed in seeds]
+    actual, expected = (gradients(layer, x, states, seeds) for layer in (same, plain))
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.any(value)
+        assert_close(actual[name], value, 1e-6)  # XLA adds up in another order
     kernels = [kernel_report(layer)[layer.name]["cpu"] for layer in (plain, same)]
     assert kernels[0] == kernels[1]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_cell_whose_options_are_off_is_its_equations_alone(name):
+    """Nothing is wrapped around the step, and nothing is done to c."""
+    layer = OURS[name](4)
+    layer.build((None, None, 5))
+    assert layer.cell.around() is None
+    for cell in getattr(layer.cell, "levels", [layer.cell]):
+        assert cell.around() is None and not getattr(cell, "option_weights", None)
+        _, constants = cell.parameters()
+        changes = [constants.get(it, unchanged) for it in ("clip", "norm")]
+        assert changes == [unchanged, unchanged]
 
 
 LIMITS = {
@@ -528,9 +627,24 @@ def test_options_around_the_equations_need_h_and_c_alone(make, name):
         make(4, **OPTIONS[name])
 
 
-def test_a_cell_without_gates_has_no_such_arguments():
-    with pytest.raises((TypeError, ValueError), match="layer_norm"):
-        ClockworkRNN(4, layer_norm=True)
+@pytest.mark.parametrize("make", [ClockworkRNN, ClockworkRNNCell])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("layer_norm", True),
+        ("layer_norm_epsilon", 0.1),
+        ("cell_clip", 1.0),
+        ("zoneout_h", 0.1),
+        ("zoneout_c", 0.0),
+        ("projection", 3),
+        ("projection_clip", 0.5),
+        ("projection_initializer", "ones"),
+    ],
+)
+def test_a_cell_without_gates_has_no_option(make, option, value):
+    message = f"^ClockworkRNNCell has no {option}, got {value!r}: the papers define it"
+    with pytest.raises(ValueError, match=message):
+        make(4, **{option: value})
 
 
 def test_the_layers_under_test_are_all_that_have_options():

@@ -156,6 +156,41 @@ def test_dropout_is_that_of_keras_loop(name, dropouts, masked, use_bias, calls):
     assert len(calls) == 1
 
 
+OPTIONS = {
+    "cell_clip": {"cell_clip": 0.3},
+    "cell_clip and dropouts": {"cell_clip": 0.3, **DROPOUTS},
+    "layer_norm": {"layer_norm": True},
+    "layer_norm tfa, cell_clip": {"layer_norm": "tfa", "cell_clip": 0.3},
+    "layer_norm tf1, cell_clip": {"layer_norm": "tf1", "cell_clip": 0.3},
+    "zoneout": {"zoneout_h": 0.3, "zoneout_c": 0.4, "seed": 3},
+    "projection": {"projection": UNITS},  # `data` makes h and c of one size
+    "projection_clip": {"projection": UNITS, "projection_clip": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("layer", ["peephole", "coupled-f-o"])
+def test_options_in_training_are_those_of_keras_loop(layer, name, calls):
+    """The loop of our own has ``cell_clip`` alone; outside a graph no layer runs it."""
+    layer_class, arguments = LAYERS[layer]
+    both = {"return_sequences": True, "return_state": True}
+    (in_graph, _), (eager, _) = (
+        pair(layer_class, arguments | OPTIONS[name], **both) for _ in "12"
+    )
+    x, mask, states = data()
+    compute = tf.function(values_and_gradients, jit_compile=False)
+    ours = compute(in_graph, x, states, mask)
+    assert_equal(ours, values_and_gradients(eager, x, states, mask))
+    assert len(calls) == name.startswith("cell_clip")
+    clipped = OPTIONS[name].keys() & {"cell_clip", "projection_clip"}
+    for option in clipped:  # else nothing would show that it is there
+        without = arguments | OPTIONS[name] | {option: None}
+        (plain, *_), _ = values_and_gradients(
+            pair(layer_class, without, **both)[0], x, states, mask
+        )
+        assert not np.allclose(ours[0][0], plain, atol=0.01)
+
+
 @pytest.mark.parametrize("batch", [1, 7, 40])
 @pytest.mark.parametrize("name", ["peephole", "coupled"])
 def test_batch_and_time_of_unknown_size(name, batch, calls):

@@ -30,6 +30,13 @@ def assert_same_weights(layer, other):
         np.testing.assert_array_equal(array, wanted, strict=True)
 
 
+def in_rnn(layer, **arguments):
+    """Return ``keras.layers.RNN`` around the cell of a layer."""
+    rnn = keras.layers.RNN(layer.cell, **(BOTH | arguments))
+    rnn.build((None, None, layer.cell.kernel.shape[0]))
+    return rnn
+
+
 def skip_where_keras_fails(layer):
     """Skip a GRU with ``reset_after`` and without a bias on JAX: with 64 bits, which
     the tests switch on, Keras mixes float32 and float64."""

@@ -1,13 +1,38 @@
 """Between layers of Keras and ours, and files that Keras 2 wrote."""
 
+import json
+import shutil
+
 import keras
 import numpy as np
 import pytest
 from cells import assert_close, random_layer, random_states, run
-from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+from saved_files import (
+    BOTH,
+    FOLDER,
+    assert_computes,
+    assert_same_weights,
+    in_rnn,
+)
 
-from custom_layers import ClockworkRNN, CoupledLSTM, PeepholeLSTM, WeightDropLSTM
-from custom_layers.conversion import convert_layer, from_keras2, to_torch
+from custom_layers import (
+    ClockworkRNN,
+    CoupledLSTM,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+    WeightDropLSTM,
+)
+from custom_layers.conversion import (
+    convert_layer,
+    from_keras2,
+    from_tf1,
+    from_tfa,
+    from_torch,
+    to_onnx_node,
+    to_tf1,
+    to_tfa,
+    to_torch,
+)
 
 LSTM = keras.layers.LSTM
 
@@ -22,6 +47,7 @@ LSTM = keras.layers.LSTM
         (CoupledLSTM, {}, PeepholeLSTM, {}),
         (CoupledLSTM, {"peepholes": ("f", "o")}, PeepholeLSTM, {}),
         (CoupledLSTM, {"peepholes": ("f",), "cell_clip": 0.5}, PeepholeLSTM, {}),
+        (CoupledLSTM, {"peepholes": ("f",), "layer_norm": "tf1"}, PeepholeLSTM, {}),
         (PeepholeLSTM, {"peepholes": ("f",)}, PeepholeLSTM, {"peepholes": ("f", "o")}),
     ],
 )
@@ -104,6 +130,86 @@ def test_both_directions_compute_what_keras_2_did():
         assert_close(array, data[f"two_{state}"])
 
 
+@pytest.fixture
+def changed(tmp_path):
+    """A function that returns a copy of keras2.h5 whose layer has other arguments."""
+    h5py = pytest.importorskip("h5py")
+
+    def copy(layer, where=(), **arguments):
+        path = tmp_path / "changed.h5"
+        shutil.copy(FOLDER / "keras2.h5", path)
+        with h5py.File(path, "r+") as file:
+            model = json.loads(file.attrs["model_config"])
+            (entry,) = (it for it in model["config"]["layers"] if it["name"] == layer)
+            entry["name"] = arguments.get("name", layer)
+            config = entry["config"]
+            for key in where:
+                config = config[key]
+            config.update(arguments)
+            file.attrs["model_config"] = json.dumps(model)
+        return path
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("layer", "where", "prefix"),
+    [
+        ("lstm", (), "lstm"),
+        ("gru", (), "gru"),
+        ("two", ("layer", "config"), "two/two/forward_lstm"),
+        ("two", ("layer", "config"), "two/two/backward_lstm"),
+    ],
+)
+def test_activations_of_a_whole_model_are_taken(layer, where, prefix, changed):
+    path = changed(layer, where, activation="relu", recurrent_activation="softsign")
+    made = from_keras2(path, prefix)
+    assert made.activation is keras.activations.relu
+    assert made.recurrent_activation is keras.activations.softsign
+    other = from_keras2(path, "gru_cho")
+    assert other.activation is keras.activations.tanh
+    given = from_keras2(path, prefix, activation="elu")
+    assert given.activation is keras.activations.elu
+    assert given.recurrent_activation is keras.activations.softsign
+
+
+def hard_sigmoid_of_keras_2(x):
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["activation", "recurrent_activation"])
+def test_an_activation_that_keras_3_lacks_is_refused(name, changed):
+    path = changed("lstm", **{name: "hard_sigmoid"})
+    message = f"^{name} of lstm/lstm/lstm_cell is hard_sigmoid, which is 0.2 x .0.5"
+    with pytest.raises(ValueError, match=message.replace(" .0", r" \+ 0")):
+        from_keras2(path, "lstm")
+    layer = from_keras2(path, "lstm", **{name: hard_sigmoid_of_keras_2})
+    assert getattr(layer, name) is hard_sigmoid_of_keras_2
+    with pytest.raises(ValueError, match=f"^{name} must not be hard_sigmoid, which"):
+        from_keras2(FOLDER / "keras2.h5", "lstm", **{name: "hard_sigmoid"})
+    for value in ("swishy", "get", {"class_name": "LeakyReLU", "config": {}}, None):
+        path = changed("lstm", **{name: value})
+        with pytest.raises(
+            ValueError, match=f"^{name} of lstm/.* is none of keras.act"
+        ):
+            from_keras2(path, "lstm")
+
+
+def test_a_file_that_does_not_tell_the_activations_is_refused(changed):
+    path = changed("lstm", name="another")
+    message = "does not tell the activation and the recurrent_activation of lstm/"
+    with pytest.raises(ValueError, match=message):
+        from_keras2(path, "lstm")
+    both = {"activation": "tanh", "recurrent_activation": "sigmoid"}
+    assert from_keras2(path, "lstm", **both).units == 3
+    backward = both | {"name": "of its own"}
+    path = changed("two", backward_layer={"config": backward})
+    assert from_keras2(path, "two/two/forward_lstm").units == 3
+    path = changed("two", backward_layer={"config": backward | {"activation": "relu"}})
+    with pytest.raises(ValueError, match="does not tell the activation"):
+        from_keras2(path, "two/two/forward_lstm")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -151,12 +257,13 @@ def test_coupled_gates_need_a_symmetric_activation(σ, rng):
         convert_layer(coupled, PeepholeLSTM)
 
 
-def test_layer_norm_is_not_carried_between_three_and_four_gates(rng):
-    coupled = random_layer(CoupledLSTM, 4, 5, rng, layer_norm=True)
-    with pytest.raises(ValueError, match="layer_norm=True"):
+@pytest.mark.parametrize("layer_norm", [True, "tfa"])
+def test_layer_norm_is_not_carried_between_three_and_four_gates(layer_norm, rng):
+    coupled = random_layer(CoupledLSTM, 4, 5, rng, layer_norm=layer_norm)
+    with pytest.raises(ValueError, match=f"layer_norm={layer_norm!r}"):
         convert_layer(coupled, PeepholeLSTM)
-    peephole = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm="tf1")
-    with pytest.raises(ValueError, match="layer_norm='tf1'"):
+    peephole = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm=layer_norm)
+    with pytest.raises(ValueError, match=f"layer_norm={layer_norm!r}"):
         convert_layer(peephole, CoupledLSTM)
 
 
@@ -166,3 +273,146 @@ def test_projection_clip_is_not_lost(rng):
     with pytest.raises(ValueError, match="projection_clip=0.1: PyTorch"):
         to_torch(layer)
     assert convert_layer(layer, PeepholeLSTM).projection_clip == 0.1
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "arguments", "other_class"),
+    [
+        (LSTM, {"dropout": 0.25, "activation": "relu"}, PeepholeLSTM),
+        (PeepholeLSTM, {"layer_norm": True, "projection": 3}, PeepholeLSTM),
+        (CoupledLSTM, {"peepholes": ("f",), "cell_clip": 0.5}, PeepholeLSTM),
+        (PeepholeLSTM, {"peepholes": (), "dtype": "float64"}, LSTM),
+    ],
+)
+def test_a_cell_in_rnn_is_read_like_its_layer(layer_class, arguments, other_class, rng):
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    rnn = in_rnn(layer, go_backwards=True)
+    new = convert_layer(rnn, other_class)
+    wanted = convert_layer(layer, other_class, name=rnn.name, go_backwards=True)
+    assert new.get_config() == wanted.get_config()
+    assert_same_weights(new, wanted)
+
+
+def test_options_of_a_cell_in_rnn_are_not_lost(rng):
+    for arguments, message in [
+        ({"layer_norm": True}, "layer_norm=True: LSTM has no such option"),
+        ({"weight_dropout": 0.5}, "weight_dropout=0.5: LSTM has no such option"),
+    ]:
+        layer = random_layer(PeepholeLSTM, 4, 5, rng, peepholes=(), **arguments)
+        with pytest.raises(ValueError, match=message):
+            convert_layer(in_rnn(layer), LSTM)
+    gru = random_layer(keras.layers.GRU, 4, 5, rng)
+    with pytest.raises(ValueError, match="is a RNN of GRUCell: .* RNN of one of their"):
+        convert_layer(in_rnn(gru), LSTM)
+    cells = keras.layers.RNN([keras.layers.LSTMCell(4), keras.layers.LSTMCell(4)])
+    with pytest.raises(ValueError, match="is a RNN of StackedRNNCells"):
+        convert_layer(cells, LSTM)
+
+
+def test_a_stateful_layer_is_built_for_the_same_batches(rng):
+    layer = LSTM(4, stateful=True, return_sequences=True)
+    layer.build((3, None, 5))
+    x = rng.uniform(-1, 1, (3, 8, 5)).astype("float32")
+    layer(x)  # the new one starts from zeros all the same
+    new = convert_layer(layer, PeepholeLSTM)
+    assert new.stateful and type(new) is PeepholeLSTM
+    layer.reset_state()
+    for part in (x[:, :3], x[:, 3:]):
+        outputs, wanted = map(keras.ops.convert_to_numpy, (new(part), layer(part)))
+        assert_close(outputs, wanted)
+    assert not convert_layer(layer, PeepholeLSTM, stateful=False).stateful
+    assert_same_weights(convert_layer(new, LSTM), layer)
+
+
+def test_stateful_without_a_batch_size_is_refused(rng):
+    layer = random_layer(LSTM, 4, 5, rng)
+    message = r"^stateful must be False, got True: .*\.set_weights\(layer\.get_weights"
+    for convert in (
+        lambda: convert_layer(layer, PeepholeLSTM, stateful=True),
+        lambda: from_torch(to_torch(layer), stateful=True),
+        lambda: from_tfa(to_tfa(layer), stateful=True),
+        lambda: from_tf1(to_tf1(layer, "LSTMCell"), "LSTMCell", stateful=True),
+    ):
+        with pytest.raises(ValueError, match=message):
+            convert()
+    stateful = LSTM(4, stateful=True)
+    stateful.build((2, None, 5))
+    stateful.set_weights(layer.get_weights())  # as the message says
+
+
+class OwnCall(PeepholeLSTM):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class OwnLoop(LSTM):
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        return super().inner_loop(2 * sequences, initial_state, mask, training)
+
+
+class OwnStates(CoupledLSTM):
+    def get_initial_state(self, batch_size):
+        return [state + 1 for state in super().get_initial_state(batch_size)]
+
+
+class OwnGRU(keras.layers.GRU):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class OwnLSTMCell(keras.layers.LSTMCell):
+    def call(self, inputs, states, training=False):
+        return super().call(2 * inputs, states, training)
+
+
+class OwnPeepholeCell(PeepholeLSTMCell):
+    def values(self, inputs, states, training=False):
+        return super().values(2 * inputs, states, training)
+
+
+class OwnTwo(keras.layers.Bidirectional):
+    def call(self, sequences, **arguments):
+        return super().call(2 * sequences, **arguments)
+
+
+class SameLSTM(LSTM):
+    """Has a name and an attribute of its own, and nothing that computes."""
+
+    purpose = "translation"
+
+    def build(self, shape):
+        super().build(shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "method"),
+    [
+        (OwnCall(4, peepholes=()), "OwnCall.call"),
+        (OwnLoop(4), "OwnLoop.inner_loop"),
+        (OwnStates(4), "OwnStates.get_initial_state"),
+        (OwnGRU(4), "OwnGRU.call"),
+        (keras.layers.RNN(OwnLSTMCell(4)), "OwnLSTMCell.call"),
+        (
+            keras.layers.RNN(OwnPeepholeCell(4, peepholes=())),
+            "OwnPeepholeCell.values",
+        ),
+        (OwnTwo(LSTM(4)), "OwnTwo.call"),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_a_subclass_that_computes_in_its_own_way_is_refused(layer, method):
+    layer.build((None, None, 5))
+    converters = [to_torch, to_onnx_node]
+    if not isinstance(layer, (OwnGRU, OwnTwo)):
+        converters += [to_tfa, lambda layer: to_tf1(layer, "LSTMCell")]
+        converters += [lambda layer: convert_layer(layer, PeepholeLSTM)]
+    for convert in converters:
+        with pytest.raises(ValueError, match=f"has {method} of its own"):
+            convert(layer)
+
+
+def test_a_subclass_that_computes_the_same_is_converted(rng):
+    layer = random_layer(SameLSTM, 4, 5, rng)
+    (again,) = from_torch(to_torch(layer), **BOTH)
+    for array, wanted in zip(again.get_weights(), layer.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, wanted)

@@ -1,6 +1,7 @@
 """Nodes of ONNX: onnxruntime computes what the layers do, in both directions."""
 
 import keras
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -54,14 +55,18 @@ LAYERS = [
     (keras.layers.LSTM, {}),
     (keras.layers.LSTM, {"use_bias": False, "go_backwards": True}),
     (keras.layers.LSTM, {"activation": "relu", "recurrent_activation": "tanh"}),
+    (keras.layers.LSTM, {"activation": "linear"}),
     (PeepholeLSTM, {}),
     (PeepholeLSTM, {"use_bias": False}),
+    (PeepholeLSTM, {"recurrent_activation": "hard_sigmoid", "activation": "softplus"}),
     (CoupledLSTM, {}),
     (CoupledLSTM, {"peepholes": ("f", "o")}),
+    (CoupledLSTM, {"recurrent_activation": "hard_sigmoid"}),
     (keras.layers.GRU, {}),
     (keras.layers.GRU, {"reset_after": False}),
     (keras.layers.GRU, {"use_bias": False, "activation": "softsign"}),
     (keras.layers.GRU, {"use_bias": False, "reset_after": False}),
+    (keras.layers.GRU, {"recurrent_activation": "hard_sigmoid"}),
 ]
 
 
@@ -78,6 +83,16 @@ def test_onnxruntime_computes_what_a_layer_does(layer_class, arguments, rng):
     assert to_onnx_node(again) == model
 
 
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_peepholes_that_a_layer_lacks_come_back_as_zeros(layer_class, rng):
+    layer = random_layer(layer_class, 4, 5, rng, peepholes=("o",), use_bias=False)
+    again = from_onnx_node(to_onnx_node(layer))
+    assert again.peepholes == layer.cell.peephole_gates and not again.use_bias
+    old = {weight.name: weight.numpy() for weight in layer.weights}
+    for weight in again.weights:
+        np.testing.assert_array_equal(weight.numpy(), old.get(weight.name, 0))
+
+
 @pytest.mark.parametrize("layer_class", [keras.layers.GRU, PeepholeLSTM, CoupledLSTM])
 def test_two_directions(layer_class, rng):
     layer = keras.layers.Bidirectional(layer_class(4, **BOTH))
@@ -88,6 +103,47 @@ def test_two_directions(layer_class, rng):
     again = from_onnx_node(model, **BOTH)
     assert_same_weights(again, layer)
     assert_same_function(model, again, rng, directions=2)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (("hard_sigmoid", "tanh"), ("sigmoid", "linear")),
+        (("sigmoid", "linear"), ("hard_sigmoid", "linear")),
+        (("sigmoid", "relu"), ("softsign", "softplus")),
+    ],
+)
+def test_each_direction_has_its_activations(forward, backward, rng):
+    names = "recurrent_activation", "activation"
+    made = [
+        PeepholeLSTM(4, **dict(zip(names, values, strict=True)), **BOTH, **way)
+        for values, way in ((forward, {}), (backward, {"go_backwards": True}))
+    ]
+    layer = keras.layers.Bidirectional(made[0], backward_layer=made[1])
+    layer.build((None, None, 5))
+    layer.set_weights([rng.uniform(-0.3, 0.3, w.shape) for w in layer.get_weights()])
+    model = to_onnx_node(layer)
+    assert_same_function(model, layer, rng, directions=2)
+    again = from_onnx_node(model, **BOTH)
+    for each, wanted in zip(
+        (again.forward_layer, again.backward_layer), (forward, backward), strict=True
+    ):
+        config = each.get_config()
+        assert tuple(config[name] for name in names) == wanted
+    assert_same_weights(again, layer)
+    assert to_onnx_node(again) == model
+
+
+def test_two_directions_in_float64(rng):
+    lstm = PeepholeLSTM(4, dtype="float64", **BOTH)
+    two = keras.layers.Bidirectional(lstm, dtype="float64")
+    two.build((None, None, 5))
+    two.set_weights([rng.uniform(-1, 1, it.shape) for it in two.get_weights()])
+    again = from_onnx_node(to_onnx_node(two), dtype="float64", **BOTH)
+    assert again.dtype_policy.name == "float64"
+    x = rng.uniform(-1, 1, (3, 20, 5))
+    for output in again(x):
+        assert keras.backend.standardize_dtype(output.dtype) == "float64"
 
 
 def random_node(op, rng, directions=1, **attributes):
@@ -124,6 +180,15 @@ def random_node(op, rng, directions=1, **attributes):
         ("GRU", {"linear_before_reset": 1}, keras.layers.GRU),
         ("GRU", {"direction": "bidirectional"}, keras.layers.Bidirectional),
         ("GRU", {"activations": ["Sigmoid", "Relu"]}, keras.layers.GRU),
+        ("GRU", {"activations": ["sigmoid", "SOFTSIGN"]}, keras.layers.GRU),
+        (
+            "LSTM",
+            {
+                "activations": ["HardSigmoid", "Tanh", "Tanh"],
+                "activation_alpha": [1 / 6],  # and the usual beta
+            },
+            PeepholeLSTM,
+        ),
     ],
 )
 def test_layer_computes_what_a_node_does(op, attributes, layer_class, rng, tmp_path):
@@ -165,7 +230,26 @@ def test_what_no_layer_does_is_refused(rng):
         ({"clip": 1.0}, "Y has clip=1.0, which bounds"),
         ({"activations": ["Sigmoid", "Tanh", "Relu"]}, "activations Sigmoid, Tanh, Re"),
         ({"activations": ["Sigmoid", "Tanh"]}, "must have 3 activations, got Sigmoid,"),
-        ({"activations": ["Elu", "Tanh", "Tanh"]}, "out of Tanh, Sigmoid"),
+        (
+            {"activations": ["Elu", "Tanh", "Tanh"]},
+            "out of Sigmoid, .*, HardSigmoid with alpha 0.1667 and beta 0.5, Affine",
+        ),
+        (  # whose alpha is 0.2
+            {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
+            "activations HardSigmoid, Tanh, Tanh: a layer has one",
+        ),
+        (  # which ONNX gives no usual alpha
+            {"activations": ["Sigmoid", "Affine", "Affine"]},
+            "activations Sigmoid, Affine, Affine: a layer has one",
+        ),
+        (
+            {
+                "activations": ["HardSigmoid", "Tanh", "Tanh"],
+                "activation_alpha": [0.25],
+                "activation_beta": [0.5],
+            },
+            r"Tanh, activation_alpha \[0.25\], activation_beta \[0.5\]: a layer",
+        ),
     ]
     for attributes, message in cases:
         with pytest.raises(ValueError, match=message):

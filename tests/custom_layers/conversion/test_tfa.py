@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from cells import assert_close, random_layer, random_states, run
-from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights
+from saved_files import BOTH, FOLDER, assert_computes, assert_same_weights, in_rnn
 
 from custom_layers import CoupledLSTM, PeepholeLSTM
 from custom_layers.conversion import from_keras2, from_tfa, to_tfa
@@ -30,6 +30,19 @@ def test_there_and_back_is_exact(rng):
         np.testing.assert_array_equal(again[name], array)
 
 
+def test_what_a_cell_has_more_comes_back_as_zeros(rng):
+    """All peepholes, and β, which becomes a bias; as the page says."""
+    some = {"use_bias": False, "peepholes": ("o",)}
+    norm = {"use_bias": False, "peepholes": (), "layer_norm": "tfa"}
+    for options, use_bias, peepholes in ((some, False, "ifo"), (norm, True, "")):
+        layer = random_layer(PeepholeLSTM, 4, 5, rng, **options)
+        again = from_tfa(to_tfa(layer))
+        assert (again.use_bias, "".join(again.peepholes)) == (use_bias, peepholes)
+        old = {weight.name: weight.numpy() for weight in layer.weights}
+        for weight in again.weights:
+            np.testing.assert_array_equal(weight.numpy(), old.get(weight.name, 0))
+
+
 @pytest.mark.parametrize(
     ("layer_class", "arguments"),
     [
@@ -46,6 +59,23 @@ def test_other_layers_become_the_same_function(layer_class, arguments, rng, x):
     wanted, wanted_end = run(layer, x, states)
     for array, expected in zip([outputs, *end], [wanted, *wanted_end], strict=True):
         assert_close(array, expected)
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "arguments"),
+    [
+        (keras.layers.LSTM, {}),
+        (PeepholeLSTM, {"peepholes": ("f",)}),
+        (CoupledLSTM, {}),
+        (PeepholeLSTM, {"layer_norm": "tfa", "peepholes": ()}),
+    ],
+)
+def test_a_cell_in_rnn_is_written_like_its_layer(layer_class, arguments, rng):
+    layer = random_layer(layer_class, 4, 5, rng, **arguments)
+    written, wanted = to_tfa(in_rnn(layer)), to_tfa(layer)
+    assert list(written) == list(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_array_equal(written[name], array)
 
 
 @pytest.mark.parametrize(
@@ -73,16 +103,16 @@ def test_layer_normalisation_there_and_back_is_exact(rng):
     other = random_layer(PeepholeLSTM, 4, 5, rng, layer_norm=True, peepholes=())
     with pytest.raises(ValueError, match="layer_norm=True: tfa.rnn.Peephole"):
         to_tfa(other)
-    with pytest.raises(ValueError, match="layer_norm_epsilon=1e-05"):
-        to_tfa(
-            random_layer(
-                PeepholeLSTM,
-                *(4, 5, rng),
-                layer_norm="tfa",
-                peepholes=(),
-                layer_norm_epsilon=1e-5,
-            )
-        )
+
+
+def test_epsilon_is_an_argument_of_the_cell(rng, x):
+    """``norm_epsilon`` there: it is not in the weights, and any is written."""
+    arguments = {"layer_norm": "tfa", "peepholes": (), "layer_norm_epsilon": 0.05}
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **arguments)
+    again = from_tfa(to_tfa(layer), layer_norm_epsilon=0.05, **BOTH)
+    assert_same_weights(again, layer)
+    np.testing.assert_array_equal(run(again, x)[0], run(layer, x)[0])
+    assert np.any(run(from_tfa(to_tfa(layer), **BOTH), x)[0] != run(layer, x)[0])
 
 
 def test_of_two_cells_in_one_file_one_is_chosen():
@@ -105,6 +135,17 @@ def test_a_planted_fault_is_named(rng):
             from_tfa(weights | {name: array[..., :-1]})
     with pytest.raises(ValueError, match="cell/more cannot be converted"):
         from_tfa(weights | {"cell/more": np.ones(4)})
+
+
+def test_keras_2_has_another_hard_sigmoid(rng):
+    options = {"recurrent_activation": "hard_sigmoid"}
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, **options)
+    reason = "recurrent_activation.*hard_sigmoid, which is 0.2 x"
+    with pytest.raises(ValueError, match=reason):
+        to_tfa(layer)
+    weights = to_tfa(random_layer(PeepholeLSTM, 4, 5, rng))
+    with pytest.raises(ValueError, match=reason):
+        from_tfa(weights, **options)
 
 
 def test_what_the_cell_lacks_is_refused(rng):

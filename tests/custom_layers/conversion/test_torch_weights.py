@@ -131,6 +131,25 @@ def test_there_and_back_is_exact(layer_class, use_bias, rng):
         assert_same_weights(layer, wanted)
 
 
+def test_two_directions_in_float64(rng):
+    layer = random_two(rng, dtype="float64")
+    (again,) = from_torch(to_torch(layer), dtype="float64", return_sequences=True)
+    assert again.dtype_policy == layer.dtype_policy
+    x = rng.uniform(-1, 1, (3, 20, 5))
+    outputs, wanted = (keras.ops.convert_to_numpy(it(x)) for it in (again, layer))
+    assert outputs.dtype == "float64"
+    np.testing.assert_array_equal(outputs, wanted)
+
+
+def random_two(rng, **arguments):
+    """Return a layer of two directions with random weights."""
+    lstm = keras.layers.LSTM(4, return_sequences=True, **arguments)
+    layer = keras.layers.Bidirectional(lstm, dtype=lstm.dtype_policy)
+    layer.build((None, None, 5))
+    layer.set_weights([rng.uniform(-1, 1, it.shape) for it in layer.get_weights()])
+    return layer
+
+
 def test_two_directions_there_and_back_are_exact(rng):
     layer = keras.layers.Bidirectional(keras.layers.LSTM(4))
     layer.build((None, None, 5))
