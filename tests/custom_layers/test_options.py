@@ -351,7 +351,7 @@ def test_options_that_are_off_change_no_bit(layer_class, rng):
     assert actual.keys() == expected.keys()
     for name, value in expected.items():
         assert np.any(value)
-        assert_close(actual[name], value, 1e-6)  # XLA adds up in another order
+        assert_close(actual[name], value, 5e-6)  # XLA adds up in another order
     kernels = [kernel_report(layer)[layer.name]["cpu"] for layer in (plain, same)]
     assert kernels[0] == kernels[1]
 
