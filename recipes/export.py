@@ -6,7 +6,8 @@
     litert        model.tflite          LiteRT (TensorFlow Lite), one example at a time
 
 The file is put next to the model. ONNX has no texts: a model that reads them takes the
-numbers of their words there, and vocabulary.txt, next to it, has the words in order.
+numbers of their words there, and model.vocabulary.txt, next to it, has the words in
+order.
 """
 
 import os
@@ -62,7 +63,7 @@ def export_onnx(model, path):
         vocabulary = read_vocabulary(unfinished)
         if vocabulary is None:
             return [path]
-        words = path.with_name("vocabulary.txt")
+        words = path.with_suffix(".vocabulary.txt")
         write_text(words, vocabulary + "\n")
         return [path, words]
 

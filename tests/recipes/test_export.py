@@ -75,13 +75,24 @@ def test_texts_are_answered_as_keras_does(runs):
 def test_words_have_the_numbers_of_the_tokenizer(runs):
     folder = RunFolder(runs / "imdb/run")
     model = OnnxModel(folder.path / "model.onnx")
-    words = (folder.path / "vocabulary.txt").read_text().split("\n")[:-1]
+    words = (folder.path / "model.vocabulary.txt").read_text().split("\n")[:-1]
     tokenizer = load(folder.model).get_layer("tokenizer")
     vectorize = tokenizer.get_layer("vectorize")
     assert words == vectorize.get_vocabulary()
     for text in TEXTS:
         expected = vectorize(tf.constant([text])).numpy()[0]
         assert model.word_numbers(text) == expected[expected > 0].tolist()
+
+
+def test_the_words_are_named_after_the_output(runs, tmp_path):
+    """Another model's words, or a file of the user's, stay as they are."""
+    (tmp_path / "vocabulary.txt").write_text("mine")
+    output = str(tmp_path / "film.v2.onnx")
+    assert export.main(["--run", str(runs / "imdb/run"), "--output", output]) == 0
+    assert (tmp_path / "vocabulary.txt").read_text() == "mine"
+    words = (tmp_path / "film.v2.vocabulary.txt").read_text()
+    assert words.startswith("\n[UNK]\n")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 PREDICT = """
