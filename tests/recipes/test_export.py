@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -272,6 +273,31 @@ def test_a_full_disk_leaves_the_older_file(runs, refuse, monkeypatch):
     line = refuse(export, "--run", path.parent)
     assert line == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("format", "folder", "where"),
+    [
+        ("savedmodel", "{here}/unfinished-x", ""),
+        ("litert", "{temporary}/x", " in the temporary folder {temporary}"),
+    ],
+)
+def test_a_full_disk_is_named_by_tensorflow_s_formats(
+    format, folder, where, runs, tmp_path, refuse, monkeypatch
+):
+    names = {"here": tmp_path, "temporary": tempfile.gettempdir()}
+    message = "{{function_node " + 200 * "x" + "}} " + folder.format(**names)
+    message += "/variables/part-00000; No space left on device [Op:SaveV2]"
+
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(keras.Model, "export", full)
+    path = tmp_path / f"m{export.SUFFIXES[format]}"
+    arguments = ["--run", runs / "mnist/run", "--format", format, "--output", path]
+    reason = "No space left on device" + where.format(**names)
+    assert refuse(export, *arguments) == f"cannot write {path}: {reason}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000, -100])
