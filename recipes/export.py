@@ -6,7 +6,8 @@
     litert        model.tflite          LiteRT (TensorFlow Lite), one example at a time
 
 The file is put next to the model. ONNX has no texts: a model that reads them takes the
-numbers of their words there, and vocabulary.txt, next to it, has the words in order.
+numbers of their words there, and model.vocabulary.txt, next to it, has the words in
+order.
 """
 
 import os
@@ -18,7 +19,7 @@ import warnings
 from custom_layers import to_onnx
 from recipes.predict import find_model, load
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
-from recipes.run.files import atomic_write, write_text
+from recipes.run.files import atomic_write, system_reason, write_text
 from recipes.run.folder import RunFolder
 from recipes.run.texts import in_one_line
 
@@ -62,7 +63,7 @@ def export_onnx(model, path):
         vocabulary = read_vocabulary(unfinished)
         if vocabulary is None:
             return [path]
-        words = path.with_name("vocabulary.txt")
+        words = path.with_suffix(".vocabulary.txt")
         write_text(words, vocabulary + "\n")
         return [path, words]
 
@@ -164,6 +165,11 @@ def export(model, source, format, path):
     except UserError as error:
         raise UserError(f"cannot export {source} as {format}: {error}") from error
     except Exception as error:  # converters raise almost anything
+        reason = system_reason(error)
+        if reason is not None:
+            if "unfinished-" not in str(error):  # LiteRT is made of a SavedModel there
+                reason += f" in the temporary folder {tempfile.gettempdir()}"
+            raise UserError(f"cannot write {path}: {reason}") from error
         raise UserError(
             f"cannot export {source} as {format}: {in_one_line(error)}"
         ) from error

@@ -6,14 +6,18 @@ TensorFlow, which take ten to start, are imported only where a model needs them.
 
 import codecs
 import contextlib
+import errno
 import io
 import json
 import os
 import pathlib
 import select
+import shutil
 import stat
 import sys
+import tempfile
 import warnings
+import zipfile
 
 import numpy as np
 
@@ -26,6 +30,7 @@ from recipes.run.quiet import fast_and_quiet
 from recipes.run.texts import decode, in_one_line, visible
 
 LINE_LIMIT = 2**20  # bytes of a review
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit
 WAIT = 500  # milliseconds without a word while nobody writes to a named pipe
 
 
@@ -105,6 +110,11 @@ def load(path):
     except MemoryError as error:
         raise UserError(f"cannot read {path}: too little memory") from error
     except Exception as error:  # a damaged file can raise almost anything
+        if getattr(error, "errno", None) in FULL:  # Keras unpacks files there
+            raise UserError(
+                f"cannot read {path}: {os.strerror(error.errno)} in the temporary "
+                f"folder {tempfile.gettempdir()}"
+            ) from error
         raise UserError(
             f"cannot load {path}, it is damaged or no model: {in_one_line(error)}"
         ) from error
@@ -126,13 +136,35 @@ def load_keras(path):
     import keras
     import tensorflow as tf
 
+    if pathlib.Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
+        raise ValueError("it is no whole zip archive, as .keras files are")
     try:
-        with warnings.catch_warnings():
+        with _no_folders_left(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(path, compile=False)
             return model, recipe_of(model)
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError from error
+
+
+@contextlib.contextmanager
+def _no_folders_left():
+    """Remove the temporary folders that Keras leaves behind where it fails."""
+    made, make = [], tempfile.mkdtemp
+
+    def remember(*arguments, **options):
+        made.append(make(*arguments, **options))
+        return made[-1]
+
+    tempfile.mkdtemp = remember
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        tempfile.mkdtemp = make
 
 
 def recipe_of(model):

@@ -37,7 +37,8 @@ def describe(layer: keras.layers.TextVectorization) -> dict[str, str]:
         model has to, since its input has that length.
 
     Raises:
-        ValueError: The layer does more than number words: see `NEEDED`.
+        ValueError: The layer does more than number words: see `NEEDED`. Or one of its
+            words holds a line break.
 
     Example:
         >>> words = ["good", "film"]
@@ -55,7 +56,14 @@ def describe(layer: keras.layers.TextVectorization) -> dict[str, str]:
                 "ONNX has no texts, so that word numbers take their place: "
                 f"{layer.name} must have {name}={needed!r}, got {config[name]!r}"
             )
-    description = {"vocabulary": "\n".join(layer.get_vocabulary())}
+    words = layer.get_vocabulary()
+    for word in words:
+        if "\n" in word:
+            raise ValueError(
+                "the file's metadata hold the words one a line: no word of "
+                f"{layer.name} may hold a line break, got {str(word)!r}"
+            )
+    description = {"vocabulary": "\n".join(words)}
     characters = _characters(config["standardize"])
     if characters is not None:
         description["characters"] = json.dumps(characters, ensure_ascii=False)

@@ -21,6 +21,11 @@ NOISE = 6  # standard deviations of it: what is fainter is no ink
 SOFTEST = 0.3  # of the ink's strength: a lower step at the rim is a shadow's
 DARKEST = 0.02  # of white: paper that is darker counts as if it were as light as this
 CONTRAST = 0.002  # of white: half a level of 8 bits
+LEVEL = 0.02  # of the ink's strength: ink that differs by less is of one strength
+LARGE = 100  # pixels of extent: smaller pictures are blurred too little to matter
+SHORTEST = 5  # pixels of a digit in black and white
+ROUGHEST = 0.4  # of neighbours in black and white: where more differ, that is noise
+FRAME = 0.7  # of the outermost pixels: what holds more of them is no digit
 
 
 def read_digit(path):
@@ -143,7 +148,7 @@ def find_ink(grey):
     Args:
         grey: Array ``(height, width)`` of float32 from 0, black, to 1, white.
     """
-    grey = _without_frame(grey)
+    grey = _without_frame(_with_margin(grey))
     digit = _best_digit(grey)
     if digit is None:
         return None
@@ -153,6 +158,27 @@ def find_ink(grey):
         if inner is not None:
             return inner
     return digit.cut_out()
+
+
+def _with_margin(grey):
+    """Put paper around a digit in black and white that fills its picture.
+
+    It is the only part that reaches all four sides, and no frame. Which of the two
+    the paper is could not be told from the edge.
+    """
+    levels = np.unique(grey)
+    if len(levels) != 2:
+        return grey
+    reach = []
+    for ink in levels:
+        labels, _ = ndimage.label(grey == ink, np.ones((3, 3)))
+        sides = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
+        for label in set.intersection(*map(set, sides)) - {0}:
+            share = np.mean(np.concatenate(sides) == label)
+            reach.append((share, levels[levels != ink][0]))
+    if len(reach) != 1 or reach[0][0] > FRAME:
+        return grey
+    return np.pad(grey, 1, constant_values=reach[0][1])
 
 
 def _blurred(grey):
@@ -217,6 +243,8 @@ def _best_digit(grey):
         clean = np.mean(np.abs(blurred - paper) < 0.05 * contrast) > 0.4
         if even is not None and not even.at_edge() and bare > 0.55 and clean:
             return even
+        if len(np.unique(grey)) == 2 and _extent(grey) < LARGE:
+            return even  # there is no shadow in black and white
     # What stands out from the edge may also be a shadow.
     darkest, lightest = _paper(blurred)
     level = np.median(blurred / lightest)
@@ -260,22 +288,32 @@ def _find(ink, blurred, even=False):
     steps = ndimage.maximum_filter(blurred, near)
     steps -= ndimage.minimum_filter(blurred, near)
     noise = np.median(np.abs(blurred - np.median(blurred)))
-    values = blurred[blurred > max(CONTRAST, min(4 * noise, blurred.max() / 4))]
+    faintest = max(CONTRAST, min(4 * noise, blurred.max() / 4))
+    values = blurred[blurred > faintest]
     digits = []
     # The strongest ink may be a frame or a blot, the faintest a shadow: try all.
     for _ in range(3):
-        if len(values) < 2 or np.ptp(values) < CONTRAST / 10:
+        if len(values) < 2:
             break
-        threshold = threshold_otsu(values)
-        digits.append(_longest(ink, blurred, steps, threshold, even))
+        flat = _is_level(values)  # as in black and white
+        threshold = (faintest + values.min()) / 2 if flat else threshold_otsu(values)
+        digit = _longest(ink, blurred, steps, threshold, even)
+        if flat and not digits and digit is not None and digit.is_speck():
+            digit = None
+        digits.append(digit)
         if len(digits) == 1 and not even:
             strong = values[values > threshold]
-            if len(strong) > 1 and np.ptp(strong) > CONTRAST / 10:
+            if len(strong) > 1 and not _is_level(strong):
                 digits.append(
                     _longest(ink, blurred, steps, threshold_otsu(strong), even)
                 )
         values = values[values < threshold]
     return max(filter(None, digits), key=Digit.rank, default=None)
+
+
+def _is_level(values):
+    """Say whether ink is of one strength, but for what blurring makes of its edges."""
+    return np.ptp(values) < max(CONTRAST / 10, LEVEL * values.max())
 
 
 def _longest(ink, blurred, steps, threshold, even):
@@ -384,6 +422,19 @@ class Digit:
         strength = np.quantile(self.blurred[box][self.part.image], 0.9)
         return strength < NOISE * noise
 
+    def is_speck(self):
+        """Say whether it is one of many specks, or too small to be a digit.
+
+        That is for ink of one strength, whose noise is as strong as a digit's ink.
+        """
+        inked = self.blurred > self.threshold
+        changes = [np.mean(np.diff(inked, axis=axis)) for axis in (0, 1)]
+        return (
+            _side(self.part) < SHORTEST
+            or self.mask.sum() < inked.sum() / 2
+            or np.mean(changes) > ROUGHEST
+        )
+
     def cut_out(self):
         """Return the digit's ink, from 0 to 1, cut out at its edges."""
         blurred, core = self.blurred, self.mask
@@ -404,7 +455,7 @@ class Digit:
             if not _at_edge(whole) or self.at_edge():
                 break
         black = blurred[core].max()
-        if _extent(blurred) >= 100:  # large enough to have noise
+        if _extent(blurred) >= LARGE:  # it may have noise
             black = np.quantile(blurred[core], 0.9)
         ink = np.where(whole, np.clip(self.ink / black, 0, 1), 0)
         ink[ink < FAINTEST] = 0

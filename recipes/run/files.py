@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import pathlib
@@ -74,6 +75,16 @@ def tensorflow_reason(error):
     """
     text = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", f"{error}\n").strip()
     return text.split("\n")[0].split("; ")[-1].strip()
+
+
+def system_reason(error):
+    """Return what the operating system said, by way of TensorFlow, or None.
+
+    >>> system_reason("{{function_node X}} /a/b; No space left on device [Op:Y]")
+    'No space left on device'
+    """
+    reason = tensorflow_reason(error)
+    return reason if reason in map(os.strerror, errno.errorcode) else None
 
 
 @contextlib.contextmanager

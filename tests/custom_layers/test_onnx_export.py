@@ -592,6 +592,19 @@ def test_counts_of_words_are_refused(tmp_path):
 
 
 @on_tensorflow
+def test_words_of_two_lines_are_refused(tmp_path):
+    """One would shift the numbers of all words after it."""
+    text = keras.Input((), dtype="string")
+    count = keras.layers.TextVectorization(
+        vocabulary=["good", "fi\nlm"], standardize=None, name="v"
+    )
+    model = keras.Model(text, keras.layers.Embedding(4, 2)(count(text)))
+    with pytest.raises(ValueError, match=r"of v may hold a line break, got 'fi\\nlm'"):
+        to_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@on_tensorflow
 @pytest.mark.parametrize("package", ["onnx", "tf2onnx"])
 def test_a_missing_package_is_named(package, sequences, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

@@ -12,7 +12,7 @@ import textwrap
 import numpy as np
 import pytest
 import sklearn.datasets
-from PIL import ExifTags, Image, ImageDraw, ImageFilter
+from PIL import ExifTags, Image, ImageDraw, ImageFilter, ImageFont
 
 from recipes.data.digit_image import place, read_digit
 from recipes.run.command_line import UserError
@@ -262,6 +262,46 @@ def test_a_digit_may_fill_its_picture(light, tmp_path):
         assert likeness(found, place(digit)) > 0.95
 
 
+def black_and_white(label, size):
+    """A digit of a font, cut out: True is ink."""
+    image = Image.new("L", (3 * size, 3 * size), 255)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(image).text((size, size), str(label), 0, font)
+    ink = np.asarray(image) < 128
+    rows, columns = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@pytest.mark.parametrize("size", [16, 20, 28, 40, 80])
+def test_a_digit_may_be_black_and_white(size, tmp_path):
+    """Without a grey pixel, with any margin or none."""
+    for label in range(10):
+        ink = black_and_white(label, size)
+        for margin in (0, 1, 2, 5, 10, 20):
+            picture = np.pad(ink, margin)
+            for light in (True, False):
+                found = read(Image.fromarray(picture == light), tmp_path)
+                assert likeness(found, place(np.float32(ink))) > 0.95, (label, margin)
+
+
+def test_a_black_and_white_digit_of_mnist_s_size(tmp_path):
+    for index in DIGITS:
+        digit = np.float32(place(coverage(index)) > 0.5)
+        assert likeness(read(grey(digit), tmp_path), digit) > 0.85
+
+
+def test_a_black_and_white_digit_may_have_specks_and_a_frame(tmp_path):
+    for label in range(10):
+        ink = np.pad(black_and_white(label, 40), 12)
+        clean = place(np.float32(black_and_white(label, 40)))
+        specks = np.array(ink)
+        specks[[2, 5, -3, -7], [3, -4, 2, -2]] = True
+        frame = np.pad(ink, 1, constant_values=True)
+        for picture in specks, frame:
+            found = read(Image.fromarray(~picture), tmp_path)
+            assert likeness(found, clean) > 0.95, label
+
+
 @pytest.mark.parametrize("turns", range(4))
 def test_a_digit_may_touch_a_strip_at_the_side(turns, tmp_path):
     """As scanners leave it; or a frame. Its stroke may, not a whole foot."""
@@ -369,13 +409,22 @@ def blank(kind):
         "dark corners": 0.9 * (1 - 0.9 * distance(300, 400)),
         "noise": 0.9 + rng.normal(0, 0.05, (300, 400)),
         "small noise": 0.8 + rng.normal(0, 0.05, (28, 28)),
+        "black": np.zeros((28, 28)),
+        "few black specks": rng.random((60, 60)) > 0.01,
+        "black specks": rng.random((28, 28)) > 0.1,
+        "white specks": rng.random((40, 40)) > 0.9,
+        "black and white noise": rng.random((28, 28)) > 0.5,
+        "black shadow": cast_shadow((60, 80)) > 0.8,
     }
     return grey(values[kind])
 
 
 @pytest.mark.parametrize(
-    "kind", ["white", "fading", "shadow", "dark corners", "noise", "small noise"]
-)
+    "kind",
+    ["white", "fading", "shadow", "dark corners", "noise", "small noise", "black",
+     "few black specks", "black specks", "white specks", "black and white noise",
+     "black shadow"],
+)  # fmt: skip
 def test_a_blank_picture_is_refused(kind, tmp_path):
     with pytest.raises(UserError, match=r"digit\.png is blank: it must show one digit"):
         read(blank(kind), tmp_path)

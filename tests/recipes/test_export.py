@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -75,13 +76,24 @@ def test_texts_are_answered_as_keras_does(runs):
 def test_words_have_the_numbers_of_the_tokenizer(runs):
     folder = RunFolder(runs / "imdb/run")
     model = OnnxModel(folder.path / "model.onnx")
-    words = (folder.path / "vocabulary.txt").read_text().split("\n")[:-1]
+    words = (folder.path / "model.vocabulary.txt").read_text().split("\n")[:-1]
     tokenizer = load(folder.model).get_layer("tokenizer")
     vectorize = tokenizer.get_layer("vectorize")
     assert words == vectorize.get_vocabulary()
     for text in TEXTS:
         expected = vectorize(tf.constant([text])).numpy()[0]
         assert model.word_numbers(text) == expected[expected > 0].tolist()
+
+
+def test_the_words_are_named_after_the_output(runs, tmp_path):
+    """Another model's words, or a file of the user's, stay as they are."""
+    (tmp_path / "vocabulary.txt").write_text("mine")
+    output = str(tmp_path / "film.v2.onnx")
+    assert export.main(["--run", str(runs / "imdb/run"), "--output", output]) == 0
+    assert (tmp_path / "vocabulary.txt").read_text() == "mine"
+    words = (tmp_path / "film.v2.vocabulary.txt").read_text()
+    assert words.startswith("\n[UNK]\n")
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 PREDICT = """
@@ -261,6 +273,31 @@ def test_a_full_disk_leaves_the_older_file(runs, refuse, monkeypatch):
     line = refuse(export, "--run", path.parent)
     assert line == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("format", "folder", "where"),
+    [
+        ("savedmodel", "{here}/unfinished-x", ""),
+        ("litert", "{temporary}/x", " in the temporary folder {temporary}"),
+    ],
+)
+def test_a_full_disk_is_named_by_tensorflow_s_formats(
+    format, folder, where, runs, tmp_path, refuse, monkeypatch
+):
+    names = {"here": tmp_path, "temporary": tempfile.gettempdir()}
+    message = "{{function_node " + 200 * "x" + "}} " + folder.format(**names)
+    message += "/variables/part-00000; No space left on device [Op:SaveV2]"
+
+    def full(*arguments, **options):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(keras.Model, "export", full)
+    path = tmp_path / f"m{export.SUFFIXES[format]}"
+    arguments = ["--run", runs / "mnist/run", "--format", format, "--output", path]
+    reason = "No space left on device" + where.format(**names)
+    assert refuse(export, *arguments) == f"cannot write {path}: {reason}"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000, -100])

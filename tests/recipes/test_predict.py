@@ -5,7 +5,9 @@ import io
 import json
 import os
 import re
+import resource
 import signal
+import tempfile
 import threading
 import tracemalloc
 import zlib
@@ -309,6 +311,24 @@ def test_a_model_that_cannot_be_read_is_not_called_damaged(
         )
 
 
+def test_a_full_temporary_folder_is_no_damage(finished_runs, tmp_path, monkeypatch):
+    """Keras unpacks a model of texts there. A limit on files acts as a full disk."""
+    model = RunFolder(finished_runs / "imdb/run").model
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(UserError) as raised:
+            predict.load(model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    reason = f"File too large in the temporary folder {tmp_path}"
+    assert str(raised.value) == f"cannot read {model}: {reason}"
+    assert not list(tmp_path.iterdir())
+
+
 def failing(error):
     """Return a function that raises ``error``, whatever it is called with."""
 
@@ -330,7 +350,7 @@ def assert_refused(arguments, message, runs):
     [
         ("nope", "no run 'nope' with a model in .*; there are run"),
         ("{runs}/mnist/run", "not a model of the imdb recipe: .* mnist recipe"),
-        ("{here}/damaged.keras", "cannot load .*damaged"),
+        ("{here}/damaged.keras", "damaged or no model: it is no whole zip archive, as"),
         ("{here}/other.keras", "made by neither recipe"),
     ],
 )
