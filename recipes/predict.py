@@ -12,7 +12,6 @@ import json
 import os
 import pathlib
 import select
-import shutil
 import stat
 import sys
 import tempfile
@@ -139,32 +138,12 @@ def load_keras(path):
     if pathlib.Path(path).suffix == ".keras" and not zipfile.is_zipfile(path):
         raise ValueError("it is no whole zip archive, as .keras files are")
     try:
-        with _no_folders_left(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(path, compile=False)
             return model, recipe_of(model)
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError from error
-
-
-@contextlib.contextmanager
-def _no_folders_left():
-    """Remove the temporary folders that Keras leaves behind where it fails."""
-    made, make = [], tempfile.mkdtemp
-
-    def remember(*arguments, **options):
-        made.append(make(*arguments, **options))
-        return made[-1]
-
-    tempfile.mkdtemp = remember
-    try:
-        yield
-    except BaseException:
-        for folder in made:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    finally:
-        tempfile.mkdtemp = make
 
 
 def recipe_of(model):

@@ -326,7 +326,6 @@ def test_a_full_temporary_folder_is_no_damage(finished_runs, tmp_path, monkeypat
         signal.signal(signal.SIGXFSZ, handler)
     reason = f"File too large in the temporary folder {tmp_path}"
     assert str(raised.value) == f"cannot read {model}: {reason}"
-    assert not list(tmp_path.iterdir())
 
 
 def failing(error):
