@@ -2,15 +2,15 @@
 
     preset    test accuracy   minutes   command
     modern    99.48 %         4.6       make train-mnist
-    best      99.56 %         48        make train-mnist PRESET=best
+    best      99.64 %         22        make train-mnist PRESET=best
     classic   86.40 %         4.4       make train-mnist PRESET=classic
 
 Measured on MNIST, one run each with seed 1, on 2 cores without a GPU: of an Intel Xeon
-for ``modern`` and ``best``, of an AMD EPYC (Zen 4) for ``classic``. Other programs ran
-beside ``best``; alone, a pass takes 31 to 35 seconds, and there are 70. ``classic`` is
-the article's program; ``modern``, the default, is how one would write it today;
-``best`` takes longer, for a little more; on the built-in sample, `SAMPLE` changes all
-of them. Without make: ``python -m recipes mnist --preset classic``.
+for ``modern``, of an AMD EPYC for ``best`` and ``classic``. ``best`` ran on one of the
+cores, other programs on the other. ``classic`` is the article's program; ``modern``,
+the default, is how one would write it today; ``best`` takes longer, for a little more;
+on the built-in sample, `SAMPLE` changes all of them. Without make: ``python -m recipes
+mnist --preset classic``.
 """
 
 import dataclasses
