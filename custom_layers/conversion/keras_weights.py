@@ -38,8 +38,9 @@ def convert_layer(
 
     Raises:
         ValueError: Something would be lost: a peephole that is not zero, an input gate
-            of its own, an option. Or a class is none of these three, or
-            ``stateful=True`` is given for a layer that is not.
+            of its own, an option, a weight that the new arguments leave out. Or they
+            add a weight other than a peephole, or change a shape. Or a class is none
+            of these three, or ``stateful=True`` is given for a layer that is not.
 
     Example:
     >>> import keras
@@ -88,8 +89,8 @@ def convert_layer(
     own = {weight.name for weight in new.weights}
     lost = [name for name in layers.PEEPHOLES if name not in own]
     weights = layers.without_peepholes(weights, layer.name, target, lost)
-    zeros = dict.fromkeys(layers.PEEPHOLES, np.zeros(new.units))
-    new.set_weights([(zeros | weights)[weight.name] for weight in new.weights])
+    added = {name: np.zeros(new.units) for name in layers.PEEPHOLES if name in own}
+    layers.assign(new, added | weights, layer.name, arguments)
     return new
 
 

@@ -47,15 +47,42 @@ def make(layer_class, weights, arguments):
     units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
     layer = layer_class(units, use_bias="bias" in weights, **arguments)
     layer.build((None, None, features))
-    wanted = {weight.name for weight in layer.weights}
-    if wanted != weights.keys():
+    assign(layer, weights, "the source", arguments)
+    return layer
+
+
+def assign(layer, weights, owner, arguments):
+    """Give a built layer all its weights.
+
+    Args:
+        layer: The layer.
+        weights: The weights by name.
+        owner: What has these weights, for the error.
+        arguments: The arguments that decide what weights the layer has, for the error.
+
+    Raises:
+        ValueError: The layer has other weights than these, or other shapes.
+    """
+    own = {weight.name: tuple(weight.shape) for weight in layer.weights}
+    given = {name: np.shape(array) for name, array in weights.items()}
+    problems = [
+        f"{name} {shape} would be lost"
+        for name, shape in given.items()
+        if name not in own
+    ]
+    for name, shape in own.items():
+        if name not in given:
+            problems.append(f"{name} {shape} is missing")
+        elif given[name] != shape:
+            problems.append(f"{name} must have shape {shape}, got {given[name]}")
+    if problems:
         raise ValueError(
-            f"the source has the weights {sorted(weights)}, but with the arguments "
-            f"{arguments} the layer has {sorted(wanted)}"
+            f"{owner} has other weights than a {type(layer).__name__} with the "
+            f"arguments {arguments}: {', '.join(problems)}; allowed are arguments that "
+            "keep all weights and their shapes"
         )
     for weight in layer.weights:
         weight.assign(weights[weight.name])
-    return layer
 
 
 def check_not_stateful(arguments):

@@ -98,6 +98,31 @@ def test_what_would_be_lost_is_refused(rng):
 
 
 @pytest.mark.parametrize(
+    ("options", "override", "message"),
+    [
+        ({}, {"use_bias": False}, r"bias \(16,\) would be lost"),
+        ({"layer_norm": True}, {"layer_norm": False}, r"kernel_gamma \(16,\) would be"),
+        ({"layer_norm": "tf1"}, {"layer_norm": "tfa"}, r"gates_gamma \(16,\) would be"),
+        ({"projection": 3}, {"projection": None}, r"projection_kernel \(4, 3\) would"),
+        ({"projection": 3}, {"projection": 2}, r"\(2, 16\), got \(3, 16\)"),
+        ({"use_bias": False}, {"use_bias": True}, r"bias \(16,\) is missing"),
+        ({}, {"layer_norm": True}, r"kernel_gamma \(16,\) is missing"),
+        ({}, {"projection": 3}, r"projection_kernel \(4, 3\) is missing"),
+        ({}, {"units": 5}, r"kernel must have shape \(5, 20\), got \(5, 16\)"),
+    ],
+)
+def test_arguments_that_change_the_weights_are_refused(options, override, message, rng):
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, name="mine", **options)
+    with pytest.raises(ValueError, match=f"^mine has other weights .*{message}"):
+        convert_layer(layer, PeepholeLSTM, **override)
+    if "bias" in message:
+        lstm = random_layer(LSTM, 4, 5, rng, name="mine", **options)
+        for layer_class in (LSTM, PeepholeLSTM):
+            with pytest.raises(ValueError, match=message):
+                convert_layer(lstm, layer_class, **override)
+
+
+@pytest.mark.parametrize(
     ("name", "prefix", "layer_class", "states"),
     [
         ("lstm", "lstm", LSTM, "hc"),
