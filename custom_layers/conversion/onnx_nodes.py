@@ -26,7 +26,7 @@ def from_onnx_node(
             4·units, features)``, R ``(directions, 4·units, units)``, B ``(directions,
             8·units)`` and P ``(directions, 3·units)``, with 3 in place of 4 and 6 in
             place of 8 for a GRU, must be constants of the model.
-        node: The name of the node, or of its first output, if the model has several.
+        node: The name of the node, or of one of its outputs, if the model has several.
         **arguments: Arguments of the layer, such as ``return_sequences=True``.
 
     Returns:
@@ -190,21 +190,29 @@ def _write(layer):
 
 
 def _choose(graph, name):
-    """Return the node of a graph that has a name, or the only one there is."""
-    found = {
-        it.name or it.output[0]: it
-        for it in graph.node
-        if it.op_type in ("LSTM", "GRU")
-    }
-    if name is None and len(found) == 1:
-        (name,) = found
-    chosen = [it for key, it in found.items() if name in (key, it.output[0])]
+    """Return the node of a graph with a name or an output, or the only one there is."""
+    found = [it for it in graph.node if it.op_type in ("LSTM", "GRU")]
+    chosen = found
+    if name is not None:
+        chosen = [it for it in found if name and name in (it.name, *it.output)]
     if len(chosen) != 1:
+        names = [it.name for it in found]
+        there = [
+            f"{it.name} (with {listing(filter(None, it.output))})"
+            if it.name and names.count(it.name) > 1
+            else _name(it)
+            for it in found
+        ]
         raise ValueError(
-            f"node must be the name of an LSTM or GRU of the model, got {name!r}; "
-            f"there is: {listing(found)}"
+            "node must choose one LSTM or GRU of the model, by its name or one of its "
+            f"outputs, got {name!r}; there is: {listing(there)}"
         )
     return chosen[0]
+
+
+def _name(node):
+    """Return the name of a node, or of the first output that it has."""
+    return node.name or next(filter(None, node.output), f"a nameless {node.op_type}")
 
 
 class _Reader:
@@ -217,7 +225,7 @@ class _Reader:
     """
 
     def __init__(self, onnx, graph, node):
-        self.name, self.is_gru = node.name or node.output[0], node.op_type == "GRU"
+        self.name, self.is_gru = _name(node), node.op_type == "GRU"
         self.attributes = {
             it.name: onnx.helper.get_attribute_value(it) for it in node.attribute
         }

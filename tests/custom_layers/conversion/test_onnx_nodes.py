@@ -277,6 +277,32 @@ def test_wrong_sources_are_refused(rng, tmp_path):
         from_onnx_node(tmp_path / "none.onnx")
 
 
+def test_of_several_nodes_one_is_chosen_by_any_name(rng):
+    """Also of nodes without a name, without Y, or with the same name."""
+    layers = [random_layer(keras.layers.LSTM, 4, 5, rng) for _ in "ab"]
+    model, other = map(to_onnx_node, layers)
+    for tensor in other.graph.initializer:
+        tensor.name += "b"
+    model.graph.initializer.extend(other.graph.initializer)
+    model.graph.node.extend(other.graph.node)
+    for node, end, inputs in zip(model.graph.node, "ab", ("", "b"), strict=True):
+        node.input[:] = ["X", *(name + inputs for name in "WRB")]
+        node.name, node.output[:] = "", ["", f"H{end}", f"C{end}"]
+    with pytest.raises(ValueError, match="must choose one .* None; there is: Ha, Hb$"):
+        from_onnx_node(model)
+    with pytest.raises(ValueError, match="got ''; there is: Ha, Hb$"):
+        from_onnx_node(model, "")
+    for names, layer in zip((["Ha", "Ca"], ["Hb", "Cb"]), layers, strict=True):
+        for name in names:
+            assert_same_weights(from_onnx_node(model, name, **BOTH), layer)
+    for node in model.graph.node:
+        node.name = "rnn"
+    message = r"got 'rnn'; there is: rnn \(with Ha, Ca\), rnn \(with Hb, Cb\)$"
+    with pytest.raises(ValueError, match=message):
+        from_onnx_node(model, "rnn")
+    assert_same_weights(from_onnx_node(model, "Cb", **BOTH), layers[1])
+
+
 def keras_gru():
     layer = keras.layers.GRU(4)
     layer.build((None, None, 5))
