@@ -1,5 +1,7 @@
 """From weights by their Keras names to a built layer, and back."""
 
+import reprlib
+
 import keras
 import numpy as np
 
@@ -140,10 +142,11 @@ def directions(layer, target):
     """Return a layer as a list of those that read forwards and backwards.
 
     Raises:
-        ValueError: It is a ``Bidirectional`` whose outputs are not side by side, or a
-            subclass that computes in its own way.
+        ValueError: It is no layer that the target has, or a ``Bidirectional`` whose
+            outputs are not side by side, or a subclass that computes in its own way.
     """
     if not isinstance(layer, keras.layers.Bidirectional):
+        check_kind(layer, target, gru=True)
         return [layer]
     _check_methods(layer.name, layer, _CALL, (keras.layers.Bidirectional,))
     if layer.merge_mode != "concat":
@@ -151,17 +154,48 @@ def directions(layer, target):
             f"{layer.name} has merge_mode {layer.merge_mode!r}: {target} knows only "
             "'concat'"
         )
-    return [layer.forward_layer, layer.backward_layer]
+    pair = [layer.forward_layer, layer.backward_layer]
+    for each in pair:
+        check_kind(each, target, gru=True)
+    return pair
 
 
 def is_gru(layer):
     """Return whether a layer is a GRU."""
-    return isinstance(getattr(layer, "cell", None), keras.layers.GRUCell)
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    return is_rnn and isinstance(layer.cell, keras.layers.GRUCell)
 
 
 def is_coupled(layer):
     """Return whether a layer has coupled gates."""
-    return _has_equations_of(getattr(layer, "cell", None), CoupledLSTMCell)
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    return is_rnn and _has_equations_of(layer.cell, CoupledLSTMCell)
+
+
+def check_kind(layer, target, gru=False):
+    """Raise ValueError for anything but a recurrent layer that a target has.
+
+    Args:
+        layer: What a user gave.
+        target: What its weights are for, in words.
+        gru: Whether the target has a GRU and ``Bidirectional``, too.
+    """
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    cell = layer.cell if is_rnn else None
+    if isinstance(cell, keras.layers.LSTMCell) or is_coupled(layer):
+        return
+    if _has_equations_of(cell, PeepholeLSTMCell) or (gru and is_gru(layer)):
+        return
+    allowed = "LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
+    if gru:
+        allowed = (
+            "LSTM, PeepholeLSTM, CoupledLSTM and GRU, an RNN of one of their cells, "
+            "and a Bidirectional of two"
+        )
+    what = f"{reprlib.repr(layer)} is no layer of Keras"
+    if isinstance(layer, keras.layers.Layer):
+        what = f"{layer.name} is a {_kind(layer)}"
+    raise ValueError(f"{what}: {target} has no such layer; allowed are {allowed}")
 
 
 def gru_weights(layer, target, activations=("tanh", "sigmoid")):
@@ -170,8 +204,6 @@ def gru_weights(layer, target, activations=("tanh", "sigmoid")):
     Raises:
         ValueError: As in `lstm_weights`.
     """
-    if not is_gru(layer):
-        raise ValueError(f"{layer.name} must be a GRU, got {_kind(layer)}")
     _check(layer, target, activations)
     return _by_name(layer)
 
@@ -198,17 +230,10 @@ def lstm_weights(
         ValueError: The layer is no LSTM, is not built, has what the target lacks, or a
             subclass computes in its own way.
     """
-    cell = getattr(layer, "cell", None)
-    is_lstm = isinstance(cell, keras.layers.LSTMCell)
-    coupled = is_coupled(layer)
-    if not is_lstm and not coupled and not _has_equations_of(cell, PeepholeLSTMCell):
-        raise ValueError(
-            f"{layer.name} is a {_kind(layer)}: {target} has no such layer; allowed "
-            "are LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
-        )
+    check_kind(layer, target)
     _check(layer, target, activations, kept)
     weights = _by_name(layer)
-    if coupled:
+    if is_coupled(layer):
         σ = activation_name(layer.cell.recurrent_activation)
         check_symmetric(σ, layer.name, target)
         for name in FUSED:

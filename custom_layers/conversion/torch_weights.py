@@ -1,7 +1,7 @@
 """Weights of ``torch.nn.LSTM`` and ``torch.nn.GRU``; torch itself is not needed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -102,7 +102,9 @@ def to_torch(
     >>> {name: array.shape for name, array in state.items() if "weight" in name}
     {'weight_ih_l0': (16, 3), 'weight_hh_l0': (16, 4)}
     """
-    stack = [stack] if isinstance(stack, keras.layers.Layer) else list(stack)
+    alone = isinstance(stack, keras.layers.Layer | str | Mapping)
+    alone = alone or not isinstance(stack, Iterable)
+    stack = [stack] if alone else list(stack)
     start = f"{prefix.rstrip('.')}." if prefix else ""
     result = {}
     for number, layer in enumerate(stack):

@@ -365,6 +365,35 @@ def test_stateful_without_a_batch_size_is_refused(rng):
     stateful.set_weights(layer.get_weights())  # as the message says
 
 
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (keras.layers.Dense(3, name="mine"), "^mine is a Dense: "),
+        (keras.Sequential(name="mine"), "^mine is a Sequential: "),
+        (PeepholeLSTMCell(4, name="mine"), "^mine is a PeepholeLSTMCell: "),
+        (keras.layers.LSTMCell(4, name="mine"), "^mine is a LSTMCell: "),
+        (keras.layers.SimpleRNN(4, name="mine"), "^mine is a SimpleRNN: "),
+        (None, "^None is no layer of Keras: "),
+        ("lstm", "^'lstm' is no layer of Keras: "),
+        ([None], r"None\]? is no layer of Keras: "),
+        ({}, "^{} is no layer of Keras: "),
+        (LSTM, "^<class .*LSTM.*> is no layer of Keras: "),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_what_is_no_recurrent_layer_is_refused(thing, message):
+    for convert, more in (
+        (to_torch, ", CoupledLSTM and GRU, .* and a Bidirectional"),
+        (to_onnx_node, ", CoupledLSTM and GRU, .* and a Bidirectional"),
+        (to_tfa, " and CoupledLSTM, and an RNN of"),
+        (lambda layer: to_tf1(layer, "LSTMCell"), " and CoupledLSTM, and an RNN of"),
+        (lambda layer: convert_layer(layer, LSTM), " and CoupledLSTM, and an RNN of"),
+    ):
+        allowed = f"has no such layer; allowed are LSTM, PeepholeLSTM{more}"
+        with pytest.raises(ValueError, match=f"{message}.*{allowed}"):
+            convert(thing)
+
+
 class OwnCall(PeepholeLSTM):
     def call(self, sequences, **arguments):
         return super().call(2 * sequences, **arguments)
