@@ -9,7 +9,7 @@ from custom_layers.cells.coupled_lstm import CoupledLSTM
 from custom_layers.cells.peephole_lstm import PeepholeLSTM
 from custom_layers.conversion import layers
 from custom_layers.conversion.keras2_config import arguments_of
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, as_array
 from custom_layers.engine import options
 
 #: Arguments of ours that matter in training alone, and the value that changes nothing.
@@ -172,6 +172,7 @@ def read_fused(weights, allowed):
         "recurrent_kernel": recurrent_kernel,
     }
     if weights.has("bias"):
-        twice = count == 3 and np.ndim(weights.arrays[weights.prefix + "bias"]) == 2
+        name = weights.prefix + "bias"
+        twice = count == 3 and as_array(name, weights.arrays[name]).ndim == 2
         result["bias"] = weights.take("bias", *([2] if twice else []), width)
     return result, count

@@ -42,12 +42,15 @@ def make(layer_class, weights, arguments):
         arguments: Its other arguments.
 
     Raises:
-        ValueError: The arguments give it other weights than these, or ``stateful``.
+        ValueError: The arguments give it other weights than these, or ``stateful``,
+            or other ``units`` or another ``use_bias``.
     """
     check_not_stateful(arguments)
     features = len(weights["kernel"])
     units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
-    layer = layer_class(units, use_bias="bias" in weights, **arguments)
+    told = {"units": units, "use_bias": "bias" in weights}
+    check_told(arguments, told, "the weights tell it")
+    layer = layer_class(**(arguments | told))
     layer.build((None, None, features))
     assign(layer, weights, "the source", arguments)
     return layer
@@ -87,6 +90,22 @@ def assign(layer, weights, owner, arguments):
         weight.assign(weights[weight.name])
 
 
+def check_told(arguments, told, reason):
+    """Raise ValueError for an argument that is not what the source tells.
+
+    Args:
+        arguments: Those that the user gives.
+        told: What the source tells, by name.
+        reason: Why, in words.
+    """
+    for name, value in told.items():
+        if name in arguments and arguments[name] != value:
+            raise ValueError(
+                f"{name} must be {value!r}, or left out, got {arguments[name]!r}: "
+                f"{reason}"
+            )
+
+
 def check_not_stateful(arguments):
     """Raise ValueError for a layer that must know the size of its batches."""
     if arguments.get("stateful"):
@@ -123,7 +142,10 @@ def _projection(weights):
 def make_gru(weights, arguments):
     """Return a GRU of Keras; the shape of its bias tells which, if it has one."""
     if "bias" in weights:
-        arguments = {"reset_after": weights["bias"].ndim == 2} | arguments
+        told = {"reset_after": weights["bias"].ndim == 2}
+        shape = weights["bias"].shape
+        check_told(arguments, told, f"the bias has shape {shape}, and tells it")
+        arguments = arguments | told
     return make(keras.layers.GRU, weights, arguments)
 
 

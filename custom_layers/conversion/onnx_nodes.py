@@ -10,6 +10,9 @@ import numpy as np
 from custom_layers.conversion import gates, layers, onnx_activations
 from custom_layers.conversion.sources import checked, listing, need, read
 
+#: The directions of a node, and whether each of its parts reads backwards.
+_BACKWARDS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+
 
 def from_onnx_node(
     source: Any, node: str | None = None, **arguments: Any
@@ -50,7 +53,9 @@ def from_onnx_node(
     """
     onnx = need("onnx", "ONNX")
     if isinstance(source, str | os.PathLike):
-        source = read(source, "an ONNX model", onnx.load)
+        path, source = source, read(source, "an ONNX model", onnx.load)
+        if not source.ByteSize():
+            raise ValueError(f"{os.fspath(path)} holds no model: it is empty")
     if not isinstance(source, onnx.ModelProto):
         raise ValueError(
             f"source must be a file or an onnx.ModelProto, got {type(source).__name__}"
@@ -237,20 +242,33 @@ class _Reader:
             if it.op_type == "Constant" and values:
                 tensors[it.output[0]] = values[0]
         self.arrays = {
-            key: onnx.numpy_helper.to_array(tensors[name])
+            key: self._array(onnx, key, tensors[name])
             for key, name in self.inputs.items()
             if name in tensors
         }
         self.is_coupled = bool(self.attributes.get("input_forget", 0))
         self.reset_after = bool(self.attributes.get("linear_before_reset", 0))
 
+    def _array(self, onnx, key, tensor):
+        """Return a constant input as an array."""
+        try:
+            return onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # a KeyError of a type, a ValueError of a size
+            raise ValueError(
+                f"{key} of {self.name} ({tensor.name}) must be an array of floats, got "
+                f"one of data type {tensor.data_type} that cannot be read: {error!r}"
+            ) from error
+
     def layer(self, arguments):
         """Return the layer."""
         self._check()
         direction = _text(self.attributes.get("direction", "forward"))
-        backwards = {"forward": [False], "reverse": [True]}.get(
-            direction, [False, True]
-        )
+        if direction not in _BACKWARDS:
+            raise ValueError(
+                f"direction of {self.name} must be {' or '.join(map(repr, _BACKWARDS))}"
+                f", got {direction!r}"
+            )
+        backwards = _BACKWARDS[direction]
         made = []
         for number, activations in enumerate(self._activations(len(backwards))):
             weights = self._weights(number, len(backwards))
@@ -260,7 +278,9 @@ class _Reader:
 
     def _make(self, weights, arguments):
         if self.is_gru:
-            arguments = {"reset_after": self.reset_after, **arguments}
+            told = {"reset_after": self.reset_after}
+            layers.check_told(arguments, told, "linear_before_reset tells it")
+            arguments = arguments | told
             return layers.make(keras.layers.GRU, weights, arguments)
         make = layers.make_lstm
         if self.is_coupled:

@@ -37,6 +37,7 @@ class Weights:
     """
 
     def __init__(self, source, ending, prefix=None, separator="/", fits=None):
+        check_prefix(prefix)
         self.arrays, self.config = _open(source)
         self.prefix = _find(self.arrays, ending, prefix, separator, fits)
         self.taken = []
@@ -81,7 +82,7 @@ class Weights:
 
 def checked(name, value, *shape):
     """Return a weight as an array of floats; raise ValueError as `Weights.take`."""
-    array = to_numpy(value)
+    array = as_array(name, value)
     wanted = tuple("any" if size is None else size for size in shape)
     sizes = zip(array.shape, shape, strict=False)
     if array.ndim != len(shape) or any(b not in (None, a) for a, b in sizes):
@@ -90,6 +91,23 @@ def checked(name, value, *shape):
     if array.dtype.kind != "f":
         raise ValueError(f"{name} must hold floats, got {array.dtype}")
     return array
+
+
+def as_array(name, value):
+    """Return a value as an array; raise ValueError that names what cannot be one."""
+    try:
+        return to_numpy(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be an array of floats, got a {type(value).__name__} that "
+            f"cannot become one: {error}"
+        ) from error
+
+
+def check_prefix(prefix):
+    """Raise ValueError unless a prefix is a text or None."""
+    if not isinstance(prefix, str | None):
+        raise ValueError(f"prefix must be a text or None, got {prefix!r}")
 
 
 def to_numpy(value):
@@ -176,6 +194,12 @@ def _open(source):
             raise ValueError(
                 f"{os.fspath(source)} is for PyTorch alone to read: give what "
                 "torch.load(…, weights_only=True) returns"
+            )
+        if ending == ".keras":
+            raise ValueError(
+                f"{os.fspath(source)} is a file of Keras 3, which "
+                f"keras.models.load_model reads; allowed are {', '.join(READERS)}, "
+                "and the name of a TensorFlow checkpoint, such as model.ckpt-1000"
             )
         arrays, config = read(source, *READERS.get(ending, CHECKPOINT))
     else:

@@ -12,7 +12,7 @@ from custom_layers.conversion.keras2_config import (
     arguments_of,
 )
 from custom_layers.conversion.keras_weights import read_fused
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, check_prefix
 
 #: Our names of its peepholes.
 PEEPHOLES = {
@@ -132,6 +132,7 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
         result = {name: weights[name] for name in layers.FUSED if name in weights}
         for name, theirs in PEEPHOLES.items():
             result[theirs] = weights.get(name, zeros)
+    check_prefix(prefix)
     start = f"{prefix.rstrip('/')}/" if prefix else ""
     return {start + name: array for name, array in result.items()}
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from custom_layers.conversion import gates, layers
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, check_prefix
 
 _NAME = re.compile(r"weight_[ih]h_l(\d+)(_reverse)?")
 
@@ -44,7 +44,8 @@ def from_torch(
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
-            names it. Or the file is broken.
+            names it. Or an argument is not what the weights tell, such as ``units``.
+            Or the file is broken.
         FileNotFoundError: There is no such file.
         ImportError: safetensors, which reads the file, is not installed.
 
@@ -57,6 +58,9 @@ def from_torch(
     """
     weights = Weights(source, "weight_hh_l0", prefix, separator=".")
     make, stack = _read(weights)
+    if make is layers.make_gru:
+        told = {"reset_after": True}
+        layers.check_told(arguments, told, "PyTorch has no other GRU")
     last = arguments.pop("return_sequences", False)
     result = []
     for number, level in enumerate(stack, start=1):
@@ -105,6 +109,7 @@ def to_torch(
     alone = isinstance(stack, keras.layers.Layer | str | Mapping)
     alone = alone or not isinstance(stack, Iterable)
     stack = [stack] if alone else list(stack)
+    check_prefix(prefix)
     start = f"{prefix.rstrip('.')}." if prefix else ""
     result = {}
     for number, layer in enumerate(stack):

@@ -255,6 +255,31 @@ def test_a_planted_fault_is_named(change, message):
         from_keras2(arrays)
 
 
+@pytest.mark.parametrize("shape", [(12,), (2, 12)])
+def test_the_bias_tells_reset_after(shape):
+    weights = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": shape}
+    weights = {name: np.ones(shape) for name, shape in weights.items()}
+    told = len(shape) == 2
+    assert from_keras2(weights, reset_after=told).reset_after == told
+    message = f"reset_after must be {told}, or left out, got {not told}: the bias has"
+    with pytest.raises(ValueError, match=f"^{message} shape "):
+        from_keras2(weights, reset_after=not told)
+    with pytest.raises(
+        ValueError, match="^bias must be an array of floats, got a list"
+    ):
+        from_keras2(weights | {"bias": [[1.0], [1.0, 2.0]]})
+
+
+def test_a_file_of_keras_3_is_refused(tmp_path):
+    path = tmp_path / "model.keras"
+    path.touch()
+    message = (
+        "model.keras is a file of Keras 3, .* allowed are .h5, .hdf5, .safetensors"
+    )
+    with pytest.raises(ValueError, match=message):
+        from_keras2(path)
+
+
 def test_broken_files_are_refused(tmp_path):
     pytest.importorskip("h5py")
     with pytest.raises(FileNotFoundError, match="no file .*none.h5"):

@@ -228,6 +228,10 @@ def test_a_planted_fault_is_named(name, rng):
 def test_what_no_layer_does_is_refused(rng):
     cases = [
         ({"clip": 1.0}, "Y has clip=1.0, which bounds"),
+        (
+            {"direction": "sideways"},
+            "direction of Y must be 'forward' or .* 'bidirectional', got 'sideways'",
+        ),
         ({"activations": ["Sigmoid", "Tanh", "Relu"]}, "activations Sigmoid, Tanh, Re"),
         ({"activations": ["Sigmoid", "Tanh"]}, "must have 3 activations, got Sigmoid,"),
         (
@@ -275,6 +279,35 @@ def test_wrong_sources_are_refused(rng, tmp_path):
         from_onnx_node(tmp_path / "broken.onnx")
     with pytest.raises(FileNotFoundError, match="none.onnx"):
         from_onnx_node(tmp_path / "none.onnx")
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(ValueError, match="empty.onnx holds no model: it is empty"):
+        from_onnx_node(tmp_path / "empty.onnx")
+
+
+def test_a_constant_that_cannot_be_read_is_named(rng):
+    for change, message in (
+        (
+            {"data_type": 99},
+            r"^R of Y \(R\) must be an array of floats, got .* type 99",
+        ),
+        (
+            {"raw_data": b"short"},
+            r"^R of Y \(R\) must be an array of floats, got .* 1 ",
+        ),
+    ):
+        model = random_node("LSTM", rng)
+        (tensor,) = (it for it in model.graph.initializer if it.name == "R")
+        for name, value in change.items():
+            setattr(tensor, name, value)
+        with pytest.raises(ValueError, match=message):
+            from_onnx_node(model)
+
+
+def test_reset_after_is_what_the_node_tells(rng):
+    model = random_node("GRU", rng, linear_before_reset=1)
+    assert from_onnx_node(model, reset_after=True).reset_after
+    with pytest.raises(ValueError, match="reset_after must be True, .* got False: lin"):
+        from_onnx_node(model, reset_after=False)
 
 
 def test_of_several_nodes_one_is_chosen_by_any_name(rng):
