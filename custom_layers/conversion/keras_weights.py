@@ -144,7 +144,8 @@ def from_keras2(
     >>> layer.units, layer.reset_after
     (4, True)
     """
-    weights = Weights(source, "recurrent_kernel", prefix)
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, "recurrent_kernel", prefix, dtype=dtype)
     result, gates = read_fused(weights, {4: "an LSTM", 3: "a GRU"})
     weights.finish("it belongs to no LSTM and no GRU of Keras 2")
     arguments = arguments_of(weights, arguments)

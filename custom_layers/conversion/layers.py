@@ -8,7 +8,7 @@ import numpy as np
 from custom_layers.cells.coupled_lstm import CoupledLSTM, CoupledLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.conversion import gates
-from custom_layers.conversion.sources import to_numpy
+from custom_layers.conversion.sources import check_range, to_numpy
 from custom_layers.engine import options
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
@@ -66,7 +66,8 @@ def assign(layer, weights, owner, arguments):
         arguments: The arguments that decide what weights the layer has, for the error.
 
     Raises:
-        ValueError: The layer has other weights than these, or other shapes.
+        ValueError: The layer has other weights than these, other shapes, or a dtype
+            that cannot hold them.
     """
     own = {weight.name: tuple(weight.shape) for weight in layer.weights}
     given = {name: np.shape(array) for name, array in weights.items()}
@@ -87,6 +88,8 @@ def assign(layer, weights, owner, arguments):
             "keep all weights and their shapes"
         )
     for weight in layer.weights:
+        name = f"{weight.name} of {owner}"
+        check_range(name, weights[weight.name], str(weight.dtype))
         weight.assign(weights[weight.name])
 
 
@@ -104,6 +107,12 @@ def check_told(arguments, told, reason):
                 f"{name} must be {value!r}, or left out, got {arguments[name]!r}: "
                 f"{reason}"
             )
+
+
+def weight_dtype(arguments):
+    """Return the dtype of the weights of a layer with some arguments, as a text."""
+    policy = keras.dtype_policies.get(arguments.get("dtype"))
+    return policy.variable_dtype
 
 
 def check_not_stateful(arguments):

@@ -262,6 +262,7 @@ class _Reader:
     def layer(self, arguments):
         """Return the layer."""
         self._check()
+        self.dtype = layers.weight_dtype(arguments)
         direction = _text(self.attributes.get("direction", "forward"))
         if direction not in _BACKWARDS:
             raise ValueError(
@@ -360,7 +361,8 @@ class _Reader:
         if key not in self.arrays:
             problem = f"is {name!r}, no constant of the model" if name else "is missing"
             raise ValueError(f"{key} of {self.name} {problem}")
-        return checked(f"{key} of {self.name} ({name})", self.arrays[key], *shape)
+        full, array = f"{key} of {self.name} ({name})", self.arrays[key]
+        return checked(full, array, *shape, dtype=self.dtype)
 
 
 def _known_activations():

@@ -129,7 +129,8 @@ def from_tf1(
     can_normalise = "layer_norm" in it.options
     has_one = it.ignores_bias or not can_normalise
     endings = it.bias if has_one else (it.bias, "state/gamma")
-    weights = Weights(source, endings, prefix, fits=functools.partial(_may_be, it))
+    fits, dtype = functools.partial(_may_be, it), layers.weight_dtype(arguments)
+    weights = Weights(source, endings, prefix, fits=fits, dtype=dtype)
     result = {}
     if can_normalise and weights.has("state/gamma"):
         result, bias = _take_norms(weights, it.order, order)

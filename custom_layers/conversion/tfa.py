@@ -75,7 +75,8 @@ def from_tfa(
     4
     """
     endings = PEEPHOLES["peephole_i"], NORMS["state_gamma"]
-    weights = Weights(source, endings, prefix)
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, endings, prefix, dtype=dtype)
     result, _ = read_fused(weights, {4: "an LSTM"})
     units = len(result["recurrent_kernel"])
     if any(map(weights.has, [*NORMS.values(), *BETAS])):

@@ -56,7 +56,8 @@ def from_torch(
     >>> model.output_shape
     (None, 4)
     """
-    weights = Weights(source, "weight_hh_l0", prefix, separator=".")
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, "weight_hh_l0", prefix, separator=".", dtype=dtype)
     make, stack = _read(weights)
     if make is layers.make_gru:
         told = {"reset_after": True}
@@ -197,7 +198,9 @@ def _write(layer):
             layer, "PyTorch", peepholes=False, kept=("projection",)
         )
         if "bias" in weights:
-            weights["bias"] = np.stack([weights["bias"], 0 * weights["bias"]])
+            weights["bias"] = np.stack(
+                [weights["bias"], np.zeros_like(weights["bias"])]
+            )
     result = {
         "weight_ih": weights["kernel"].T.copy(),
         "weight_hh": weights["recurrent_kernel"].T.copy(),

@@ -25,6 +25,7 @@ from custom_layers import (
 from custom_layers.conversion import (
     convert_layer,
     from_keras2,
+    from_onnx_node,
     from_tf1,
     from_tfa,
     from_torch,
@@ -278,6 +279,57 @@ def test_a_file_of_keras_3_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         from_keras2(path)
+
+
+def test_numbers_beyond_the_range_of_the_layer_are_refused(rng):
+    """They would become infinite; what is infinite already stays so."""
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, dtype="float64", name="mine")
+    weights = layer.get_weights()
+    weights[0][2, 3], weights[2][:] = -1e39, np.inf
+    layer.set_weights(weights)
+    with pytest.raises(ValueError, match=r"^kernel of mine must hold .* got 1e\+39: a"):
+        convert_layer(layer, PeepholeLSTM, dtype="float32")
+    assert_same_weights(convert_layer(layer, PeepholeLSTM), layer)
+    plain = random_layer(LSTM, 4, 5, rng, dtype="float64")
+    plain.set_weights(weights[:3])
+    node = to_onnx_node(plain)
+    for convert, name in (
+        (lambda **dtype: from_tfa(to_tfa(layer), **dtype), "kernel"),
+        (
+            lambda **dtype: from_tf1(to_tf1(layer, "LSTMCell"), "LSTMCell", **dtype),
+            "rn",
+        ),
+        (lambda **dtype: from_torch(to_torch(plain), **dtype)[0], "weight_ih_l0"),
+        (lambda **dtype: from_onnx_node(node, **dtype), r"W of rnn \(W\)"),
+        (
+            lambda **dtype: from_keras2(
+                {weight.name: weight.numpy() for weight in plain.weights}, **dtype
+            ),
+            "kernel",
+        ),
+    ):
+        message = (
+            rf"^{name}.* must hold numbers of float32, up to 3.403e\+38, got 1e\+39"
+        )
+        with pytest.raises(ValueError, match=message):
+            convert()
+        kernel = convert(dtype="float64").get_weights()[0]
+        np.testing.assert_array_equal(kernel, weights[0])
+    with pytest.raises(ValueError, match="numbers of float16, up to 6.55e"):
+        convert_layer(layer, PeepholeLSTM, dtype="float16")
+    sums = {"weight_ih_l0": (16, 5), "weight_hh_l0": (16, 4)}
+    sums |= {"bias_ih_l0": (16,), "bias_hh_l0": (16,)}
+    with pytest.raises(
+        ValueError, match=r"^bias of the source must hold .* got 4e\+38"
+    ):
+        from_torch({name: np.full(shape, 2e38) for name, shape in sums.items()})
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    weights = {"kernel": np.ones((3, 16)), "recurrent_kernel": np.ones((4, 16))}
+    message = "^source must have the weight kernel once, .*'kernel' and as 'kernel:0'"
+    with pytest.raises(ValueError, match=message):
+        from_keras2(weights | {"kernel:0": np.zeros((3, 16))})
 
 
 def test_broken_files_are_refused(tmp_path):
