@@ -158,10 +158,10 @@ def make_gru(weights, arguments):
     return make(keras.layers.GRU, weights, arguments)
 
 
-def make_bidirectional(forward, backward):
+def make_bidirectional(forward, backward, name=None):
     """Return one layer of two, of which the second reads backwards."""
     layer = keras.layers.Bidirectional(
-        forward, backward_layer=backward, dtype=forward.dtype_policy
+        forward, backward_layer=backward, dtype=forward.dtype_policy, name=name
     )
     layer.build((None, None, forward.cell.kernel.shape[0]))
     layer.forward_layer.set_weights(forward.get_weights())

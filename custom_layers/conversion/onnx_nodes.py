@@ -270,12 +270,15 @@ class _Reader:
                 f", got {direction!r}"
             )
         backwards = _BACKWARDS[direction]
-        made = []
+        name, made = {}, []
+        if len(backwards) > 1 and "name" in arguments:  # of both together
+            arguments = dict(arguments)
+            name = {"name": arguments.pop("name")}
         for number, activations in enumerate(self._activations(len(backwards))):
             weights = self._weights(number, len(backwards))
             way = {"go_backwards": True} if backwards[number] else {}
             made.append(self._make(weights, {**activations, **way, **arguments}))
-        return layers.make_bidirectional(*made) if made[1:] else made[0]
+        return layers.make_bidirectional(*made, **name) if made[1:] else made[0]
 
     def _make(self, weights, arguments):
         if self.is_gru:

@@ -35,7 +35,8 @@ def from_torch(
             the module, as in ``"encoder.lstm"``.
         **arguments: Arguments of every layer, but ``stateful``. All layers but the last
             one return sequences; the last one does with ``return_sequences=True``, as
-            Keras has it.
+            Keras has it. Of several layers ``name="enc"`` makes ``"enc_0"``,
+            ``"enc_1"`` and so on.
 
     Returns:
         The built layers from the bottom up, each a ``keras.layers.LSTM``, a
@@ -63,15 +64,20 @@ def from_torch(
         told = {"reset_after": True}
         layers.check_told(arguments, told, "PyTorch has no other GRU")
     last = arguments.pop("return_sequences", False)
+    name = arguments.pop("name", None)
     result = []
-    for number, level in enumerate(stack, start=1):
-        own = {**arguments, "return_sequences": last or number < len(stack)}
+    for number, level in enumerate(stack):
+        own = {**arguments, "return_sequences": last or number + 1 < len(stack)}
+        named = {}
+        if name is not None:
+            named = {"name": f"{name}_{number}" if len(stack) > 1 else name}
         if len(level) == 1:
-            result.append(make(level[0], own))
+            result.append(make(level[0], own | named))
         else:
             forward, backward = level
             backward = make(backward, {**own, "go_backwards": True})
-            result.append(layers.make_bidirectional(make(forward, own), backward))
+            pair = make(forward, own), backward
+            result.append(layers.make_bidirectional(*pair, **named))
     return result
 
 

@@ -211,6 +211,13 @@ def test_constants_may_be_nodes(rng):
     assert_same_weights(from_onnx_node(model), wanted)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_a_name_is_that_of_the_whole_layer(direction, rng):
+    count = 2 if direction == "bidirectional" else 1
+    model = random_node("LSTM", rng, count, direction=direction)
+    assert from_onnx_node(model, name="enc").name == "enc"
+
+
 @pytest.mark.parametrize("name", ["W", "R", "B", "P"])
 def test_a_planted_fault_is_named(name, rng):
     model = random_node("LSTM", rng)

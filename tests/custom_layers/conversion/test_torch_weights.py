@@ -288,6 +288,16 @@ def test_arguments_that_the_weights_tell_too_are_taken(state):
     assert len(from_torch(state, units=4, use_bias=True)) == 2
 
 
+def test_each_layer_of_a_stack_has_a_name_of_its_own(state, rng):
+    lstms = [random_layer(keras.layers.LSTM, 4, size, rng) for size in (5, 4)]
+    for weights in (state, to_torch(lstms)):
+        stack = from_torch(weights, name="enc")
+        assert [layer.name for layer in stack] == ["enc_0", "enc_1"]
+        keras.Sequential([keras.Input((None, 5)), *stack])  # which refuses a name twice
+    assert from_torch(to_torch(lstms[:1]), name="enc")[0].name == "enc"
+    assert len({layer.name for layer in from_torch(state)}) == 2
+
+
 def test_a_prefix_is_a_text(state, rng):
     for prefix in (5, b"rnn", ["rnn"]):
         message = re.escape(f"prefix must be a text or None, got {prefix!r}")
