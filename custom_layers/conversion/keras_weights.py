@@ -57,6 +57,12 @@ def convert_layer(
         raise ValueError(f"layer_class must be one of {names}, got {layer_class!r}")
     target = layer_class.__name__
     known = layer_class(1).get_config().keys()
+    for name in (*options.OFF, *options.DETAILS, *NEUTRAL, "peepholes"):
+        if name in arguments and name not in known:
+            raise ValueError(
+                f"{name} must be left out, got {arguments[name]!r}: {target} has no "
+                "such option"
+            )
     kept = known & {*options.OFF, "projection_clip"}
     if layers.is_coupled(layer) != (layer_class is CoupledLSTM):
         cell = getattr(layer, "cell", None)

@@ -1,6 +1,7 @@
 """Between layers of Keras and ours, and files that Keras 2 wrote."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -121,6 +122,14 @@ def test_arguments_that_change_the_weights_are_refused(options, override, messag
         for layer_class in (LSTM, PeepholeLSTM):
             with pytest.raises(ValueError, match=message):
                 convert_layer(lstm, layer_class, **override)
+
+
+def test_options_that_the_new_class_lacks_are_refused(rng):
+    lstm = random_layer(LSTM, 4, 5, rng)
+    for name, value in {"layer_norm": True, "projection": 3, "peepholes": ()}.items():
+        message = re.escape(f"{name} must be left out, got {value!r}: LSTM has no such")
+        with pytest.raises(ValueError, match=f"^{message}"):
+            convert_layer(lstm, LSTM, **{name: value})
 
 
 @pytest.mark.parametrize(
