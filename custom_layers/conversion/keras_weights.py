@@ -9,7 +9,7 @@ from custom_layers.cells.coupled_lstm import CoupledLSTM
 from custom_layers.cells.peephole_lstm import PeepholeLSTM
 from custom_layers.conversion import layers
 from custom_layers.conversion.keras2_config import arguments_of
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, as_array
 from custom_layers.engine import options
 
 #: Arguments of ours that matter in training alone, and the value that changes nothing.
@@ -38,8 +38,9 @@ def convert_layer(
 
     Raises:
         ValueError: Something would be lost: a peephole that is not zero, an input gate
-            of its own, an option. Or a class is none of these three, or
-            ``stateful=True`` is given for a layer that is not.
+            of its own, an option, a weight that the new arguments leave out. Or they
+            add a weight other than a peephole, or change a shape. Or a class is none
+            of these three, or ``stateful=True`` is given for a layer that is not.
 
     Example:
     >>> import keras
@@ -56,6 +57,12 @@ def convert_layer(
         raise ValueError(f"layer_class must be one of {names}, got {layer_class!r}")
     target = layer_class.__name__
     known = layer_class(1).get_config().keys()
+    for name in (*options.OFF, *options.DETAILS, *NEUTRAL, "peepholes"):
+        if name in arguments and name not in known:
+            raise ValueError(
+                f"{name} must be left out, got {arguments[name]!r}: {target} has no "
+                "such option"
+            )
     kept = known & {*options.OFF, "projection_clip"}
     if layers.is_coupled(layer) != (layer_class is CoupledLSTM):
         cell = getattr(layer, "cell", None)
@@ -88,8 +95,8 @@ def convert_layer(
     own = {weight.name for weight in new.weights}
     lost = [name for name in layers.PEEPHOLES if name not in own]
     weights = layers.without_peepholes(weights, layer.name, target, lost)
-    zeros = dict.fromkeys(layers.PEEPHOLES, np.zeros(new.units))
-    new.set_weights([(zeros | weights)[weight.name] for weight in new.weights])
+    added = {name: np.zeros(new.units) for name in layers.PEEPHOLES if name in own}
+    layers.assign(new, added | weights, layer.name, arguments)
     return new
 
 
@@ -143,7 +150,8 @@ def from_keras2(
     >>> layer.units, layer.reset_after
     (4, True)
     """
-    weights = Weights(source, "recurrent_kernel", prefix)
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, "recurrent_kernel", prefix, dtype=dtype)
     result, gates = read_fused(weights, {4: "an LSTM", 3: "a GRU"})
     weights.finish("it belongs to no LSTM and no GRU of Keras 2")
     arguments = arguments_of(weights, arguments)
@@ -171,6 +179,7 @@ def read_fused(weights, allowed):
         "recurrent_kernel": recurrent_kernel,
     }
     if weights.has("bias"):
-        twice = count == 3 and np.ndim(weights.arrays[weights.prefix + "bias"]) == 2
+        name = weights.prefix + "bias"
+        twice = count == 3 and as_array(name, weights.arrays[name]).ndim == 2
         result["bias"] = weights.take("bias", *([2] if twice else []), width)
     return result, count

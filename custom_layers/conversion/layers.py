@@ -1,12 +1,14 @@
 """From weights by their Keras names to a built layer, and back."""
 
+import reprlib
+
 import keras
 import numpy as np
 
 from custom_layers.cells.coupled_lstm import CoupledLSTM, CoupledLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.conversion import gates
-from custom_layers.conversion.sources import to_numpy
+from custom_layers.conversion.sources import check_range, to_numpy
 from custom_layers.engine import options
 from custom_layers.engine.recurrent_layer import RecurrentLayer
 
@@ -40,22 +42,77 @@ def make(layer_class, weights, arguments):
         arguments: Its other arguments.
 
     Raises:
-        ValueError: The arguments give it other weights than these, or ``stateful``.
+        ValueError: The arguments give it other weights than these, or ``stateful``,
+            or other ``units`` or another ``use_bias``.
     """
     check_not_stateful(arguments)
     features = len(weights["kernel"])
     units = len(weights.get("projection_kernel", weights["recurrent_kernel"]))
-    layer = layer_class(units, use_bias="bias" in weights, **arguments)
+    told = {"units": units, "use_bias": "bias" in weights}
+    check_told(arguments, told, "the weights tell it")
+    layer = layer_class(**(arguments | told))
     layer.build((None, None, features))
-    wanted = {weight.name for weight in layer.weights}
-    if wanted != weights.keys():
+    assign(layer, weights, "the source", arguments)
+    return layer
+
+
+def assign(layer, weights, owner, arguments):
+    """Give a built layer all its weights.
+
+    Args:
+        layer: The layer.
+        weights: The weights by name.
+        owner: What has these weights, for the error.
+        arguments: The arguments that decide what weights the layer has, for the error.
+
+    Raises:
+        ValueError: The layer has other weights than these, other shapes, or a dtype
+            that cannot hold them.
+    """
+    own = {weight.name: tuple(weight.shape) for weight in layer.weights}
+    given = {name: np.shape(array) for name, array in weights.items()}
+    problems = [
+        f"{name} {shape} would be lost"
+        for name, shape in given.items()
+        if name not in own
+    ]
+    for name, shape in own.items():
+        if name not in given:
+            problems.append(f"{name} {shape} is missing")
+        elif given[name] != shape:
+            problems.append(f"{name} must have shape {shape}, got {given[name]}")
+    if problems:
         raise ValueError(
-            f"the source has the weights {sorted(weights)}, but with the arguments "
-            f"{arguments} the layer has {sorted(wanted)}"
+            f"{owner} has other weights than a {type(layer).__name__} with the "
+            f"arguments {arguments}: {', '.join(problems)}; allowed are arguments that "
+            "keep all weights and their shapes"
         )
     for weight in layer.weights:
+        name = f"{weight.name} of {owner}"
+        check_range(name, weights[weight.name], str(weight.dtype))
         weight.assign(weights[weight.name])
-    return layer
+
+
+def check_told(arguments, told, reason):
+    """Raise ValueError for an argument that is not what the source tells.
+
+    Args:
+        arguments: Those that the user gives.
+        told: What the source tells, by name.
+        reason: Why, in words.
+    """
+    for name, value in told.items():
+        if name in arguments and arguments[name] != value:
+            raise ValueError(
+                f"{name} must be {value!r}, or left out, got {arguments[name]!r}: "
+                f"{reason}"
+            )
+
+
+def weight_dtype(arguments):
+    """Return the dtype of the weights of a layer with some arguments, as a text."""
+    policy = keras.dtype_policies.get(arguments.get("dtype"))
+    return policy.variable_dtype
 
 
 def check_not_stateful(arguments):
@@ -94,14 +151,17 @@ def _projection(weights):
 def make_gru(weights, arguments):
     """Return a GRU of Keras; the shape of its bias tells which, if it has one."""
     if "bias" in weights:
-        arguments = {"reset_after": weights["bias"].ndim == 2} | arguments
+        told = {"reset_after": weights["bias"].ndim == 2}
+        shape = weights["bias"].shape
+        check_told(arguments, told, f"the bias has shape {shape}, and tells it")
+        arguments = arguments | told
     return make(keras.layers.GRU, weights, arguments)
 
 
-def make_bidirectional(forward, backward):
+def make_bidirectional(forward, backward, name=None):
     """Return one layer of two, of which the second reads backwards."""
     layer = keras.layers.Bidirectional(
-        forward, backward_layer=backward, dtype=forward.dtype_policy
+        forward, backward_layer=backward, dtype=forward.dtype_policy, name=name
     )
     layer.build((None, None, forward.cell.kernel.shape[0]))
     layer.forward_layer.set_weights(forward.get_weights())
@@ -113,10 +173,11 @@ def directions(layer, target):
     """Return a layer as a list of those that read forwards and backwards.
 
     Raises:
-        ValueError: It is a ``Bidirectional`` whose outputs are not side by side, or a
-            subclass that computes in its own way.
+        ValueError: It is no layer that the target has, or a ``Bidirectional`` whose
+            outputs are not side by side, or a subclass that computes in its own way.
     """
     if not isinstance(layer, keras.layers.Bidirectional):
+        check_kind(layer, target, gru=True)
         return [layer]
     _check_methods(layer.name, layer, _CALL, (keras.layers.Bidirectional,))
     if layer.merge_mode != "concat":
@@ -124,17 +185,48 @@ def directions(layer, target):
             f"{layer.name} has merge_mode {layer.merge_mode!r}: {target} knows only "
             "'concat'"
         )
-    return [layer.forward_layer, layer.backward_layer]
+    pair = [layer.forward_layer, layer.backward_layer]
+    for each in pair:
+        check_kind(each, target, gru=True)
+    return pair
 
 
 def is_gru(layer):
     """Return whether a layer is a GRU."""
-    return isinstance(getattr(layer, "cell", None), keras.layers.GRUCell)
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    return is_rnn and isinstance(layer.cell, keras.layers.GRUCell)
 
 
 def is_coupled(layer):
     """Return whether a layer has coupled gates."""
-    return _has_equations_of(getattr(layer, "cell", None), CoupledLSTMCell)
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    return is_rnn and _has_equations_of(layer.cell, CoupledLSTMCell)
+
+
+def check_kind(layer, target, gru=False):
+    """Raise ValueError for anything but a recurrent layer that a target has.
+
+    Args:
+        layer: What a user gave.
+        target: What its weights are for, in words.
+        gru: Whether the target has a GRU and ``Bidirectional``, too.
+    """
+    is_rnn = isinstance(layer, keras.layers.RNN)
+    cell = layer.cell if is_rnn else None
+    if isinstance(cell, keras.layers.LSTMCell) or is_coupled(layer):
+        return
+    if _has_equations_of(cell, PeepholeLSTMCell) or (gru and is_gru(layer)):
+        return
+    allowed = "LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
+    if gru:
+        allowed = (
+            "LSTM, PeepholeLSTM, CoupledLSTM and GRU, an RNN of one of their cells, "
+            "and a Bidirectional of two"
+        )
+    what = f"{reprlib.repr(layer)} is no layer of Keras"
+    if isinstance(layer, keras.layers.Layer):
+        what = f"{layer.name} is a {_kind(layer)}"
+    raise ValueError(f"{what}: {target} has no such layer; allowed are {allowed}")
 
 
 def gru_weights(layer, target, activations=("tanh", "sigmoid")):
@@ -143,8 +235,6 @@ def gru_weights(layer, target, activations=("tanh", "sigmoid")):
     Raises:
         ValueError: As in `lstm_weights`.
     """
-    if not is_gru(layer):
-        raise ValueError(f"{layer.name} must be a GRU, got {_kind(layer)}")
     _check(layer, target, activations)
     return _by_name(layer)
 
@@ -171,17 +261,10 @@ def lstm_weights(
         ValueError: The layer is no LSTM, is not built, has what the target lacks, or a
             subclass computes in its own way.
     """
-    cell = getattr(layer, "cell", None)
-    is_lstm = isinstance(cell, keras.layers.LSTMCell)
-    coupled = is_coupled(layer)
-    if not is_lstm and not coupled and not _has_equations_of(cell, PeepholeLSTMCell):
-        raise ValueError(
-            f"{layer.name} is a {_kind(layer)}: {target} has no such layer; allowed "
-            "are LSTM, PeepholeLSTM and CoupledLSTM, and an RNN of one of their cells"
-        )
+    check_kind(layer, target)
     _check(layer, target, activations, kept)
     weights = _by_name(layer)
-    if coupled:
+    if is_coupled(layer):
         σ = activation_name(layer.cell.recurrent_activation)
         check_symmetric(σ, layer.name, target)
         for name in FUSED:

@@ -10,6 +10,9 @@ import numpy as np
 from custom_layers.conversion import gates, layers, onnx_activations
 from custom_layers.conversion.sources import checked, listing, need, read
 
+#: The directions of a node, and whether each of its parts reads backwards.
+_BACKWARDS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+
 
 def from_onnx_node(
     source: Any, node: str | None = None, **arguments: Any
@@ -26,7 +29,7 @@ def from_onnx_node(
             4·units, features)``, R ``(directions, 4·units, units)``, B ``(directions,
             8·units)`` and P ``(directions, 3·units)``, with 3 in place of 4 and 6 in
             place of 8 for a GRU, must be constants of the model.
-        node: The name of the node, or of its first output, if the model has several.
+        node: The name of the node, or of one of its outputs, if the model has several.
         **arguments: Arguments of the layer, such as ``return_sequences=True``.
 
     Returns:
@@ -50,7 +53,9 @@ def from_onnx_node(
     """
     onnx = need("onnx", "ONNX")
     if isinstance(source, str | os.PathLike):
-        source = read(source, "an ONNX model", onnx.load)
+        path, source = source, read(source, "an ONNX model", onnx.load)
+        if not source.ByteSize():
+            raise ValueError(f"{os.fspath(path)} holds no model: it is empty")
     if not isinstance(source, onnx.ModelProto):
         raise ValueError(
             f"source must be a file or an onnx.ModelProto, got {type(source).__name__}"
@@ -190,21 +195,29 @@ def _write(layer):
 
 
 def _choose(graph, name):
-    """Return the node of a graph that has a name, or the only one there is."""
-    found = {
-        it.name or it.output[0]: it
-        for it in graph.node
-        if it.op_type in ("LSTM", "GRU")
-    }
-    if name is None and len(found) == 1:
-        (name,) = found
-    chosen = [it for key, it in found.items() if name in (key, it.output[0])]
+    """Return the node of a graph with a name or an output, or the only one there is."""
+    found = [it for it in graph.node if it.op_type in ("LSTM", "GRU")]
+    chosen = found
+    if name is not None:
+        chosen = [it for it in found if name and name in (it.name, *it.output)]
     if len(chosen) != 1:
+        names = [it.name for it in found]
+        there = [
+            f"{it.name} (with {listing(filter(None, it.output))})"
+            if it.name and names.count(it.name) > 1
+            else _name(it)
+            for it in found
+        ]
         raise ValueError(
-            f"node must be the name of an LSTM or GRU of the model, got {name!r}; "
-            f"there is: {listing(found)}"
+            "node must choose one LSTM or GRU of the model, by its name or one of its "
+            f"outputs, got {name!r}; there is: {listing(there)}"
         )
     return chosen[0]
+
+
+def _name(node):
+    """Return the name of a node, or of the first output that it has."""
+    return node.name or next(filter(None, node.output), f"a nameless {node.op_type}")
 
 
 class _Reader:
@@ -217,7 +230,7 @@ class _Reader:
     """
 
     def __init__(self, onnx, graph, node):
-        self.name, self.is_gru = node.name or node.output[0], node.op_type == "GRU"
+        self.name, self.is_gru = _name(node), node.op_type == "GRU"
         self.attributes = {
             it.name: onnx.helper.get_attribute_value(it) for it in node.attribute
         }
@@ -229,30 +242,49 @@ class _Reader:
             if it.op_type == "Constant" and values:
                 tensors[it.output[0]] = values[0]
         self.arrays = {
-            key: onnx.numpy_helper.to_array(tensors[name])
+            key: self._array(onnx, key, tensors[name])
             for key, name in self.inputs.items()
             if name in tensors
         }
         self.is_coupled = bool(self.attributes.get("input_forget", 0))
         self.reset_after = bool(self.attributes.get("linear_before_reset", 0))
 
+    def _array(self, onnx, key, tensor):
+        """Return a constant input as an array."""
+        try:
+            return onnx.numpy_helper.to_array(tensor)
+        except Exception as error:  # a KeyError of a type, a ValueError of a size
+            raise ValueError(
+                f"{key} of {self.name} ({tensor.name}) must be an array of floats, got "
+                f"one of data type {tensor.data_type} that cannot be read: {error!r}"
+            ) from error
+
     def layer(self, arguments):
         """Return the layer."""
         self._check()
+        self.dtype = layers.weight_dtype(arguments)
         direction = _text(self.attributes.get("direction", "forward"))
-        backwards = {"forward": [False], "reverse": [True]}.get(
-            direction, [False, True]
-        )
-        made = []
+        if direction not in _BACKWARDS:
+            raise ValueError(
+                f"direction of {self.name} must be {' or '.join(map(repr, _BACKWARDS))}"
+                f", got {direction!r}"
+            )
+        backwards = _BACKWARDS[direction]
+        name, made = {}, []
+        if len(backwards) > 1 and "name" in arguments:  # of both together
+            arguments = dict(arguments)
+            name = {"name": arguments.pop("name")}
         for number, activations in enumerate(self._activations(len(backwards))):
             weights = self._weights(number, len(backwards))
             way = {"go_backwards": True} if backwards[number] else {}
             made.append(self._make(weights, {**activations, **way, **arguments}))
-        return layers.make_bidirectional(*made) if made[1:] else made[0]
+        return layers.make_bidirectional(*made, **name) if made[1:] else made[0]
 
     def _make(self, weights, arguments):
         if self.is_gru:
-            arguments = {"reset_after": self.reset_after, **arguments}
+            told = {"reset_after": self.reset_after}
+            layers.check_told(arguments, told, "linear_before_reset tells it")
+            arguments = arguments | told
             return layers.make(keras.layers.GRU, weights, arguments)
         make = layers.make_lstm
         if self.is_coupled:
@@ -332,7 +364,8 @@ class _Reader:
         if key not in self.arrays:
             problem = f"is {name!r}, no constant of the model" if name else "is missing"
             raise ValueError(f"{key} of {self.name} {problem}")
-        return checked(f"{key} of {self.name} ({name})", self.arrays[key], *shape)
+        full, array = f"{key} of {self.name} ({name})", self.arrays[key]
+        return checked(full, array, *shape, dtype=self.dtype)
 
 
 def _known_activations():

@@ -24,6 +24,7 @@ class Weights:
         separator: What stands between the parts of a name.
         fits: Whether there may be such a layer, a function of all arrays and a prefix.
             Others are chosen only where ``prefix`` says so, or there is none that fits.
+        dtype: The dtype of the layer's weights, which must be able to hold them.
 
     Attributes:
         arrays: All arrays of the source, by name.
@@ -36,10 +37,13 @@ class Weights:
         ImportError: The package that reads the file is not installed.
     """
 
-    def __init__(self, source, ending, prefix=None, separator="/", fits=None):
+    def __init__(
+        self, source, ending, prefix=None, separator="/", fits=None, dtype="float64"
+    ):
+        check_prefix(prefix)
         self.arrays, self.config = _open(source)
         self.prefix = _find(self.arrays, ending, prefix, separator, fits)
-        self.taken = []
+        self.dtype, self.taken = dtype, []
 
     def has(self, name):
         """Return whether there is a weight."""
@@ -58,13 +62,14 @@ class Weights:
             *shape: The shape that it must have; None allows any size.
 
         Raises:
-            ValueError: It is missing, has another shape, or holds no floats.
+            ValueError: It is missing, has another shape, or holds no floats, or
+                numbers beyond the range of the dtype.
         """
         full = self.prefix + name
         if full not in self.arrays:
             raise ValueError(f"{full} is missing; there is: {listing(self.names())}")
         self.taken.append(full)
-        return checked(full, self.arrays[full], *shape)
+        return checked(full, self.arrays[full], *shape, dtype=self.dtype)
 
     def finish(self, reason="the layer has no such weight"):
         """Raise ValueError if a weight is left, other than slots of an optimizer."""
@@ -79,9 +84,9 @@ class Weights:
             raise ValueError(f"{listing(left)} cannot be converted: {reason}")
 
 
-def checked(name, value, *shape):
+def checked(name, value, *shape, dtype="float64"):
     """Return a weight as an array of floats; raise ValueError as `Weights.take`."""
-    array = to_numpy(value)
+    array = as_array(name, value)
     wanted = tuple("any" if size is None else size for size in shape)
     sizes = zip(array.shape, shape, strict=False)
     if array.ndim != len(shape) or any(b not in (None, a) for a, b in sizes):
@@ -89,7 +94,38 @@ def checked(name, value, *shape):
         raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
     if array.dtype.kind != "f":
         raise ValueError(f"{name} must hold floats, got {array.dtype}")
+    check_range(name, array, dtype)
     return array
+
+
+def check_range(name, array, dtype):
+    """Raise ValueError for finite numbers that would become infinite in a dtype."""
+    is_bfloat16 = dtype == "bfloat16"
+    largest = (2 - 2**-7) * 2.0**127 if is_bfloat16 else np.finfo(dtype).max
+    sizes = np.abs(array[np.isfinite(array)])
+    if np.any(sizes > largest):
+        raise ValueError(
+            f"{name} must hold numbers of {dtype}, up to {largest:.4g}, got "
+            f"{sizes.max():.4g}: a layer with a wider dtype takes it, as with "
+            "dtype='float64'"
+        )
+
+
+def as_array(name, value):
+    """Return a value as an array; raise ValueError that names what cannot be one."""
+    try:
+        return to_numpy(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} must be an array of floats, got a {type(value).__name__} that "
+            f"cannot become one: {error}"
+        ) from error
+
+
+def check_prefix(prefix):
+    """Raise ValueError unless a prefix is a text or None."""
+    if not isinstance(prefix, str | None):
+        raise ValueError(f"prefix must be a text or None, got {prefix!r}")
 
 
 def to_numpy(value):
@@ -177,6 +213,12 @@ def _open(source):
                 f"{os.fspath(source)} is for PyTorch alone to read: give what "
                 "torch.load(…, weights_only=True) returns"
             )
+        if ending == ".keras":
+            raise ValueError(
+                f"{os.fspath(source)} is a file of Keras 3, which "
+                f"keras.models.load_model reads; allowed are {', '.join(READERS)}, "
+                "and the name of a TensorFlow checkpoint, such as model.ckpt-1000"
+            )
         arrays, config = read(source, *READERS.get(ending, CHECKPOINT))
     else:
         raise ValueError(
@@ -184,7 +226,16 @@ def _open(source):
             f"{type(source).__name__}"
         )
     ends = (":0", "/.ATTRIBUTES/VARIABLE_VALUE")
-    return {_without(str(name), ends): it for name, it in arrays.items()}, config
+    named, origins = {}, {}
+    for origin, it in arrays.items():
+        name = _without(str(origin), ends)
+        if name in named:
+            raise ValueError(
+                f"source must have the weight {name} once, got it as "
+                f"{origins[name]!r} and as {origin!r}"
+            )
+        named[name], origins[name] = it, origin
+    return named, config
 
 
 def _without(name, ends):

@@ -1,6 +1,8 @@
 """Weights of the LSTM cells of TensorFlow 1."""
 
 import functools
+import math
+import numbers
 import re
 import typing
 from typing import Any
@@ -9,7 +11,7 @@ import keras
 import numpy as np
 
 from custom_layers.conversion import gates, layers
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, as_array, check_prefix
 
 
 class Cell(typing.NamedTuple):
@@ -122,11 +124,13 @@ def from_tf1(
     [1.0, 1.0, 1.0, 1.0]
     """
     it = _cell(cell)
+    _check_forget_bias(forget_bias)
     order = gates.COUPLED if it.make is layers.make_coupled else gates.LSTM
     can_normalise = "layer_norm" in it.options
     has_one = it.ignores_bias or not can_normalise
     endings = it.bias if has_one else (it.bias, "state/gamma")
-    weights = Weights(source, endings, prefix, fits=functools.partial(_may_be, it))
+    fits, dtype = functools.partial(_may_be, it), layers.weight_dtype(arguments)
+    weights = Weights(source, endings, prefix, fits=fits, dtype=dtype)
     result = {}
     if can_normalise and weights.has("state/gamma"):
         result, bias = _take_norms(weights, it.order, order)
@@ -204,6 +208,8 @@ def to_tf1(
     ['rnn/basic_lstm_cell/kernel', 'rnn/basic_lstm_cell/bias']
     """
     it = _cell(cell)
+    check_prefix(prefix)
+    _check_forget_bias(forget_bias)
     weights = layers.lstm_weights(
         layer, cell, it.activations, peepholes=bool(it.peepholes), kept=it.options
     )
@@ -242,8 +248,12 @@ def _may_be(cell, arrays, start):
         return False
     if start + cell.bias not in arrays:
         return True  # its β are the bias
-    kernel = np.shape(arrays.get(start + cell.kernel, ()))
-    units, rest = divmod(np.size(arrays[start + cell.bias]), len(cell.order))
+    names = start + cell.kernel, start + cell.bias
+    try:
+        kernel, bias = (as_array(it, arrays.get(it, ())).shape for it in names)
+    except ValueError:  # whoever takes it says so
+        return False
+    units, rest = divmod(math.prod(bias), len(cell.order))
     return len(kernel) == 2 and kernel[1] == len(cell.order) * units and not rest
 
 
@@ -288,11 +298,18 @@ def _check_norm(layer, cell):
 
 def _cell(name):
     """Return what a cell has; raise ValueError for a name that is none."""
-    if name in REFUSED:
+    if isinstance(name, str) and name in REFUSED:
         raise ValueError(f"cell {name} has no layer here: {REFUSED[name]}")
-    if name not in CELLS:
+    if not isinstance(name, str) or name not in CELLS:
         raise ValueError(f"cell must be one of {', '.join(CELLS)}, got {name!r}")
     return CELLS[name]
+
+
+def _check_forget_bias(value):
+    """Raise ValueError unless the forget bias is a number."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or not math.isfinite(value):
+        raise ValueError(f"forget_bias must be a finite number, got {value!r}")
 
 
 def _normalising():

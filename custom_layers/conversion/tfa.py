@@ -12,7 +12,7 @@ from custom_layers.conversion.keras2_config import (
     arguments_of,
 )
 from custom_layers.conversion.keras_weights import read_fused
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, check_prefix
 
 #: Our names of its peepholes.
 PEEPHOLES = {
@@ -75,7 +75,8 @@ def from_tfa(
     4
     """
     endings = PEEPHOLES["peephole_i"], NORMS["state_gamma"]
-    weights = Weights(source, endings, prefix)
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, endings, prefix, dtype=dtype)
     result, _ = read_fused(weights, {4: "an LSTM"})
     units = len(result["recurrent_kernel"])
     if any(map(weights.has, [*NORMS.values(), *BETAS])):
@@ -132,6 +133,7 @@ def to_tfa(layer: keras.layers.RNN, prefix: str = "") -> dict[str, np.ndarray]:
         result = {name: weights[name] for name in layers.FUSED if name in weights}
         for name, theirs in PEEPHOLES.items():
             result[theirs] = weights.get(name, zeros)
+    check_prefix(prefix)
     start = f"{prefix.rstrip('/')}/" if prefix else ""
     return {start + name: array for name, array in result.items()}
 

@@ -1,14 +1,14 @@
 """Weights of ``torch.nn.LSTM`` and ``torch.nn.GRU``; torch itself is not needed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from custom_layers.conversion import gates, layers
-from custom_layers.conversion.sources import Source, Weights
+from custom_layers.conversion.sources import Source, Weights, check_prefix
 
 _NAME = re.compile(r"weight_[ih]h_l(\d+)(_reverse)?")
 
@@ -35,7 +35,8 @@ def from_torch(
             the module, as in ``"encoder.lstm"``.
         **arguments: Arguments of every layer, but ``stateful``. All layers but the last
             one return sequences; the last one does with ``return_sequences=True``, as
-            Keras has it.
+            Keras has it. Of several layers ``name="enc"`` makes ``"enc_0"``,
+            ``"enc_1"`` and so on.
 
     Returns:
         The built layers from the bottom up, each a ``keras.layers.LSTM``, a
@@ -44,7 +45,8 @@ def from_torch(
 
     Raises:
         ValueError: A weight is missing, too many, or has another shape: the error
-            names it. Or the file is broken.
+            names it. Or an argument is not what the weights tell, such as ``units``.
+            Or the file is broken.
         FileNotFoundError: There is no such file.
         ImportError: safetensors, which reads the file, is not installed.
 
@@ -55,18 +57,27 @@ def from_torch(
     >>> model.output_shape
     (None, 4)
     """
-    weights = Weights(source, "weight_hh_l0", prefix, separator=".")
+    dtype = layers.weight_dtype(arguments)
+    weights = Weights(source, "weight_hh_l0", prefix, separator=".", dtype=dtype)
     make, stack = _read(weights)
+    if make is layers.make_gru:
+        told = {"reset_after": True}
+        layers.check_told(arguments, told, "PyTorch has no other GRU")
     last = arguments.pop("return_sequences", False)
+    name = arguments.pop("name", None)
     result = []
-    for number, level in enumerate(stack, start=1):
-        own = {**arguments, "return_sequences": last or number < len(stack)}
+    for number, level in enumerate(stack):
+        own = {**arguments, "return_sequences": last or number + 1 < len(stack)}
+        named = {}
+        if name is not None:
+            named = {"name": f"{name}_{number}" if len(stack) > 1 else name}
         if len(level) == 1:
-            result.append(make(level[0], own))
+            result.append(make(level[0], own | named))
         else:
             forward, backward = level
             backward = make(backward, {**own, "go_backwards": True})
-            result.append(layers.make_bidirectional(make(forward, own), backward))
+            pair = make(forward, own), backward
+            result.append(layers.make_bidirectional(*pair, **named))
     return result
 
 
@@ -102,7 +113,10 @@ def to_torch(
     >>> {name: array.shape for name, array in state.items() if "weight" in name}
     {'weight_ih_l0': (16, 3), 'weight_hh_l0': (16, 4)}
     """
-    stack = [stack] if isinstance(stack, keras.layers.Layer) else list(stack)
+    alone = isinstance(stack, keras.layers.Layer | str | Mapping)
+    alone = alone or not isinstance(stack, Iterable)
+    stack = [stack] if alone else list(stack)
+    check_prefix(prefix)
     start = f"{prefix.rstrip('.')}." if prefix else ""
     result = {}
     for number, layer in enumerate(stack):
@@ -190,7 +204,9 @@ def _write(layer):
             layer, "PyTorch", peepholes=False, kept=("projection",)
         )
         if "bias" in weights:
-            weights["bias"] = np.stack([weights["bias"], 0 * weights["bias"]])
+            weights["bias"] = np.stack(
+                [weights["bias"], np.zeros_like(weights["bias"])]
+            )
     result = {
         "weight_ih": weights["kernel"].T.copy(),
         "weight_hh": weights["recurrent_kernel"].T.copy(),

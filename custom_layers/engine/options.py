@@ -45,11 +45,15 @@ def check_has_none(cell, arguments):
 
 
 def check_limits(**limits):
-    """Raise ValueError unless every keyword is None or a positive number."""
+    """Raise ValueError unless every keyword is None or a positive number.
+
+    For ``layer_norm_epsilon`` the message does not allow None, nor does a cell.
+    """
     for name, limit in limits.items():
         real = isinstance(limit, numbers.Real) and not isinstance(limit, bool)
         if limit is not None and (not real or not 0 < limit < float("inf")):
-            raise ValueError(f"{name} must be None or a positive number, got {limit!r}")
+            none = "" if name == "layer_norm_epsilon" else "None or "
+            raise ValueError(f"{name} must be {none}a positive number, got {limit!r}")
 
 
 def normalize(x, epsilon, groups=1):

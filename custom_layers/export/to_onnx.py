@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from custom_layers.conversion import layers, onnx_activations
 from custom_layers.inspection.kernel_report import find_layers
 
 PACKAGES = ("onnx", "tf2onnx")
@@ -165,6 +166,19 @@ def _leaf_names(outputs, start=""):
         yield from _leaf_names(it, f"{start}_{name}" if start else name)
 
 
+def _of_loops(model):
+    """Return the activations of loops in words: those that ONNX's operators lack."""
+    found = [
+        f"{name}={layers.activation_name(function)!r} of {layer.name}"
+        for layer in find_layers(model, keras.layers.RNN)
+        for cell in _cells(layer)
+        for name in ("activation", "recurrent_activation")
+        if (function := getattr(cell, name, None)) is not None
+        and not onnx_activations.has(function)
+    ]
+    return f", perhaps for {' or '.join(found)}" if found else ""
+
+
 def _convert(model, output_names):
     """Return a model as ONNX's, with its metadata."""
     import onnx
@@ -180,7 +194,7 @@ def _convert(model, output_names):
     if lacking := graph.unknown_operators(proto.graph):
         raise ValueError(
             f"ONNX has no operator for TensorFlow's {', '.join(lacking)}, which the "
-            "model uses"
+            f"model uses{_of_loops(model)}"
         )
     graph.describe_shapes(proto.graph, trace.inputs, model.outputs)
     onnx.helper.set_model_props(proto, trace.metadata)

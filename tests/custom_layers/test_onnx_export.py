@@ -565,10 +565,17 @@ def searching():
         (two_readers, "one input of texts, and one TextVectorization"),
         (two_texts, "one input of texts, and one TextVectorization"),
         (
-            lambda: of_layer(PeepholeLSTM(4, activation="gelu")),
-            "ONNX has no operator for TensorFlow's Erf",
+            lambda: of_layer(PeepholeLSTM(4, activation="gelu", name="p")),
+            "TensorFlow's Erfc, which .* perhaps for activation='gelu' of p$",
         ),
-        (searching, "ONNX has no operator for TensorFlow's LowerBound"),
+        (
+            lambda: of_layer(keras.layers.GRU(4, activation="celu", name="p")),
+            "TensorFlow's Expm1, which .* perhaps for activation='celu' of p$",
+        ),
+        (
+            searching,
+            "ONNX has no operator for TensorFlow's LowerBound, which the model uses$",
+        ),
         (lambda: reader(ngrams=2), "must have ngrams=None, got 2"),
         (lambda: reader(split="character"), "must have split='whitespace'"),
         (stripped, "reads it as it is"),

@@ -574,7 +574,14 @@ def test_the_kernel_report_names_the_option():
     ("arguments", "message"),
     [
         ({"layer_norm": "keras"}, "layer_norm must be False, True, 'tfa' or 'tf1'"),
-        ({"layer_norm_epsilon": 0}, "layer_norm_epsilon must be None or a positive"),
+        (
+            {"layer_norm_epsilon": 0},
+            "layer_norm_epsilon must be a positive number, got",
+        ),
+        (
+            {"layer_norm_epsilon": None, "layer_norm": True},
+            "layer_norm_epsilon must be a positive number, got None",
+        ),
         ({"cell_clip": -1}, "cell_clip must be None or a positive number, got -1"),
         ({"cell_clip": True}, "cell_clip must be None or a positive number, got True"),
         ({"zoneout_h": 1}, r"zoneout_h must be a number in \[0, 1\), got 1"),

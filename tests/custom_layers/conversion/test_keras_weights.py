@@ -1,6 +1,7 @@
 """Between layers of Keras and ours, and files that Keras 2 wrote."""
 
 import json
+import re
 import shutil
 
 import keras
@@ -25,6 +26,7 @@ from custom_layers import (
 from custom_layers.conversion import (
     convert_layer,
     from_keras2,
+    from_onnx_node,
     from_tf1,
     from_tfa,
     from_torch,
@@ -95,6 +97,39 @@ def test_what_would_be_lost_is_refused(rng):
     with pytest.raises(ValueError, match="peephole_f .* is not zero: CoupledLSTM"):
         coupled = random_layer(CoupledLSTM, 4, 5, rng, peepholes=("f",))
         convert_layer(coupled, CoupledLSTM, peepholes=())
+
+
+@pytest.mark.parametrize(
+    ("options", "override", "message"),
+    [
+        ({}, {"use_bias": False}, r"bias \(16,\) would be lost"),
+        ({"layer_norm": True}, {"layer_norm": False}, r"kernel_gamma \(16,\) would be"),
+        ({"layer_norm": "tf1"}, {"layer_norm": "tfa"}, r"gates_gamma \(16,\) would be"),
+        ({"projection": 3}, {"projection": None}, r"projection_kernel \(4, 3\) would"),
+        ({"projection": 3}, {"projection": 2}, r"\(2, 16\), got \(3, 16\)"),
+        ({"use_bias": False}, {"use_bias": True}, r"bias \(16,\) is missing"),
+        ({}, {"layer_norm": True}, r"kernel_gamma \(16,\) is missing"),
+        ({}, {"projection": 3}, r"projection_kernel \(4, 3\) is missing"),
+        ({}, {"units": 5}, r"kernel must have shape \(5, 20\), got \(5, 16\)"),
+    ],
+)
+def test_arguments_that_change_the_weights_are_refused(options, override, message, rng):
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, name="mine", **options)
+    with pytest.raises(ValueError, match=f"^mine has other weights .*{message}"):
+        convert_layer(layer, PeepholeLSTM, **override)
+    if "bias" in message:
+        lstm = random_layer(LSTM, 4, 5, rng, name="mine", **options)
+        for layer_class in (LSTM, PeepholeLSTM):
+            with pytest.raises(ValueError, match=message):
+                convert_layer(lstm, layer_class, **override)
+
+
+def test_options_that_the_new_class_lacks_are_refused(rng):
+    lstm = random_layer(LSTM, 4, 5, rng)
+    for name, value in {"layer_norm": True, "projection": 3, "peepholes": ()}.items():
+        message = re.escape(f"{name} must be left out, got {value!r}: LSTM has no such")
+        with pytest.raises(ValueError, match=f"^{message}"):
+            convert_layer(lstm, LSTM, **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -230,6 +265,82 @@ def test_a_planted_fault_is_named(change, message):
         from_keras2(arrays)
 
 
+@pytest.mark.parametrize("shape", [(12,), (2, 12)])
+def test_the_bias_tells_reset_after(shape):
+    weights = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": shape}
+    weights = {name: np.ones(shape) for name, shape in weights.items()}
+    told = len(shape) == 2
+    assert from_keras2(weights, reset_after=told).reset_after == told
+    message = f"reset_after must be {told}, or left out, got {not told}: the bias has"
+    with pytest.raises(ValueError, match=f"^{message} shape "):
+        from_keras2(weights, reset_after=not told)
+    with pytest.raises(
+        ValueError, match="^bias must be an array of floats, got a list"
+    ):
+        from_keras2(weights | {"bias": [[1.0], [1.0, 2.0]]})
+
+
+def test_a_file_of_keras_3_is_refused(tmp_path):
+    path = tmp_path / "model.keras"
+    path.touch()
+    message = (
+        "model.keras is a file of Keras 3, .* allowed are .h5, .hdf5, .safetensors"
+    )
+    with pytest.raises(ValueError, match=message):
+        from_keras2(path)
+
+
+def test_numbers_beyond_the_range_of_the_layer_are_refused(rng):
+    """They would become infinite; what is infinite already stays so."""
+    layer = random_layer(PeepholeLSTM, 4, 5, rng, dtype="float64", name="mine")
+    weights = layer.get_weights()
+    weights[0][2, 3], weights[2][:] = -1e39, np.inf
+    layer.set_weights(weights)
+    with pytest.raises(ValueError, match=r"^kernel of mine must hold .* got 1e\+39: a"):
+        convert_layer(layer, PeepholeLSTM, dtype="float32")
+    assert_same_weights(convert_layer(layer, PeepholeLSTM), layer)
+    plain = random_layer(LSTM, 4, 5, rng, dtype="float64")
+    plain.set_weights(weights[:3])
+    node = to_onnx_node(plain)
+    for convert, name in (
+        (lambda **dtype: from_tfa(to_tfa(layer), **dtype), "kernel"),
+        (
+            lambda **dtype: from_tf1(to_tf1(layer, "LSTMCell"), "LSTMCell", **dtype),
+            "rn",
+        ),
+        (lambda **dtype: from_torch(to_torch(plain), **dtype)[0], "weight_ih_l0"),
+        (lambda **dtype: from_onnx_node(node, **dtype), r"W of rnn \(W\)"),
+        (
+            lambda **dtype: from_keras2(
+                {weight.name: weight.numpy() for weight in plain.weights}, **dtype
+            ),
+            "kernel",
+        ),
+    ):
+        message = (
+            rf"^{name}.* must hold numbers of float32, up to 3.403e\+38, got 1e\+39"
+        )
+        with pytest.raises(ValueError, match=message):
+            convert()
+        kernel = convert(dtype="float64").get_weights()[0]
+        np.testing.assert_array_equal(kernel, weights[0])
+    with pytest.raises(ValueError, match="numbers of float16, up to 6.55e"):
+        convert_layer(layer, PeepholeLSTM, dtype="float16")
+    sums = {"weight_ih_l0": (16, 5), "weight_hh_l0": (16, 4)}
+    sums |= {"bias_ih_l0": (16,), "bias_hh_l0": (16,)}
+    with pytest.raises(
+        ValueError, match=r"^bias of the source must hold .* got 4e\+38"
+    ):
+        from_torch({name: np.full(shape, 2e38) for name, shape in sums.items()})
+
+
+def test_a_name_that_is_there_twice_is_refused():
+    weights = {"kernel": np.ones((3, 16)), "recurrent_kernel": np.ones((4, 16))}
+    message = "^source must have the weight kernel once, .*'kernel' and as 'kernel:0'"
+    with pytest.raises(ValueError, match=message):
+        from_keras2(weights | {"kernel:0": np.zeros((3, 16))})
+
+
 def test_broken_files_are_refused(tmp_path):
     pytest.importorskip("h5py")
     with pytest.raises(FileNotFoundError, match="no file .*none.h5"):
@@ -338,6 +449,35 @@ def test_stateful_without_a_batch_size_is_refused(rng):
     stateful = LSTM(4, stateful=True)
     stateful.build((2, None, 5))
     stateful.set_weights(layer.get_weights())  # as the message says
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (keras.layers.Dense(3, name="mine"), "^mine is a Dense: "),
+        (keras.Sequential(name="mine"), "^mine is a Sequential: "),
+        (PeepholeLSTMCell(4, name="mine"), "^mine is a PeepholeLSTMCell: "),
+        (keras.layers.LSTMCell(4, name="mine"), "^mine is a LSTMCell: "),
+        (keras.layers.SimpleRNN(4, name="mine"), "^mine is a SimpleRNN: "),
+        (None, "^None is no layer of Keras: "),
+        ("lstm", "^'lstm' is no layer of Keras: "),
+        ([None], r"None\]? is no layer of Keras: "),
+        ({}, "^{} is no layer of Keras: "),
+        (LSTM, "^<class .*LSTM.*> is no layer of Keras: "),
+    ],
+    ids=lambda it: type(it).__name__,
+)
+def test_what_is_no_recurrent_layer_is_refused(thing, message):
+    for convert, more in (
+        (to_torch, ", CoupledLSTM and GRU, .* and a Bidirectional"),
+        (to_onnx_node, ", CoupledLSTM and GRU, .* and a Bidirectional"),
+        (to_tfa, " and CoupledLSTM, and an RNN of"),
+        (lambda layer: to_tf1(layer, "LSTMCell"), " and CoupledLSTM, and an RNN of"),
+        (lambda layer: convert_layer(layer, LSTM), " and CoupledLSTM, and an RNN of"),
+    ):
+        allowed = f"has no such layer; allowed are LSTM, PeepholeLSTM{more}"
+        with pytest.raises(ValueError, match=f"{message}.*{allowed}"):
+            convert(thing)
 
 
 class OwnCall(PeepholeLSTM):

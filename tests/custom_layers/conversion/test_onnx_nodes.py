@@ -211,6 +211,13 @@ def test_constants_may_be_nodes(rng):
     assert_same_weights(from_onnx_node(model), wanted)
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_a_name_is_that_of_the_whole_layer(direction, rng):
+    count = 2 if direction == "bidirectional" else 1
+    model = random_node("LSTM", rng, count, direction=direction)
+    assert from_onnx_node(model, name="enc").name == "enc"
+
+
 @pytest.mark.parametrize("name", ["W", "R", "B", "P"])
 def test_a_planted_fault_is_named(name, rng):
     model = random_node("LSTM", rng)
@@ -228,6 +235,10 @@ def test_a_planted_fault_is_named(name, rng):
 def test_what_no_layer_does_is_refused(rng):
     cases = [
         ({"clip": 1.0}, "Y has clip=1.0, which bounds"),
+        (
+            {"direction": "sideways"},
+            "direction of Y must be 'forward' or .* 'bidirectional', got 'sideways'",
+        ),
         ({"activations": ["Sigmoid", "Tanh", "Relu"]}, "activations Sigmoid, Tanh, Re"),
         ({"activations": ["Sigmoid", "Tanh"]}, "must have 3 activations, got Sigmoid,"),
         (
@@ -275,6 +286,61 @@ def test_wrong_sources_are_refused(rng, tmp_path):
         from_onnx_node(tmp_path / "broken.onnx")
     with pytest.raises(FileNotFoundError, match="none.onnx"):
         from_onnx_node(tmp_path / "none.onnx")
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(ValueError, match="empty.onnx holds no model: it is empty"):
+        from_onnx_node(tmp_path / "empty.onnx")
+
+
+def test_a_constant_that_cannot_be_read_is_named(rng):
+    for change, message in (
+        (
+            {"data_type": 99},
+            r"^R of Y \(R\) must be an array of floats, got .* type 99",
+        ),
+        (
+            {"raw_data": b"short"},
+            r"^R of Y \(R\) must be an array of floats, got .* 1 ",
+        ),
+    ):
+        model = random_node("LSTM", rng)
+        (tensor,) = (it for it in model.graph.initializer if it.name == "R")
+        for name, value in change.items():
+            setattr(tensor, name, value)
+        with pytest.raises(ValueError, match=message):
+            from_onnx_node(model)
+
+
+def test_reset_after_is_what_the_node_tells(rng):
+    model = random_node("GRU", rng, linear_before_reset=1)
+    assert from_onnx_node(model, reset_after=True).reset_after
+    with pytest.raises(ValueError, match="reset_after must be True, .* got False: lin"):
+        from_onnx_node(model, reset_after=False)
+
+
+def test_of_several_nodes_one_is_chosen_by_any_name(rng):
+    """Also of nodes without a name, without Y, or with the same name."""
+    layers = [random_layer(keras.layers.LSTM, 4, 5, rng) for _ in "ab"]
+    model, other = map(to_onnx_node, layers)
+    for tensor in other.graph.initializer:
+        tensor.name += "b"
+    model.graph.initializer.extend(other.graph.initializer)
+    model.graph.node.extend(other.graph.node)
+    for node, end, inputs in zip(model.graph.node, "ab", ("", "b"), strict=True):
+        node.input[:] = ["X", *(name + inputs for name in "WRB")]
+        node.name, node.output[:] = "", ["", f"H{end}", f"C{end}"]
+    with pytest.raises(ValueError, match="must choose one .* None; there is: Ha, Hb$"):
+        from_onnx_node(model)
+    with pytest.raises(ValueError, match="got ''; there is: Ha, Hb$"):
+        from_onnx_node(model, "")
+    for names, layer in zip((["Ha", "Ca"], ["Hb", "Cb"]), layers, strict=True):
+        for name in names:
+            assert_same_weights(from_onnx_node(model, name, **BOTH), layer)
+    for node in model.graph.node:
+        node.name = "rnn"
+    message = r"got 'rnn'; there is: rnn \(with Ha, Ca\), rnn \(with Hb, Cb\)$"
+    with pytest.raises(ValueError, match=message):
+        from_onnx_node(model, "rnn")
+    assert_same_weights(from_onnx_node(model, "Cb", **BOTH), layers[1])
 
 
 def keras_gru():

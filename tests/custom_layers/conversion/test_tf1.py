@@ -1,5 +1,7 @@
 """Cells of TensorFlow 1: its checkpoint, its kernel, its published values."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -287,6 +289,41 @@ def test_a_planted_fault_is_named(change, message):
     arrays = {f"a/{name}": np.ones(it) for name, it in weights.items() if it}
     with pytest.raises(ValueError, match=message):
         from_tf1(arrays, "LSTMCell")
+
+
+@pytest.mark.parametrize(
+    "value", ["x", None, [1, 2], True, float("nan"), float("inf")], ids=repr
+)
+def test_forget_bias_is_a_finite_number(value, rng):
+    layer = random_layer(keras.layers.LSTM, 4, 5, rng)
+    weights = to_tf1(layer, "LSTMCell")
+    message = re.escape(f"forget_bias must be a finite number, got {value!r}")
+    with pytest.raises(ValueError, match=message):
+        from_tf1(weights, "LSTMCell", forget_bias=value)
+    with pytest.raises(ValueError, match=message):
+        to_tf1(layer, "LSTMCell", forget_bias=value)
+    for number in (1, np.float32(1), np.int64(1)):
+        again = from_tf1(weights, "LSTMCell", forget_bias=number)
+        assert_same_weights(again, from_tf1(weights, "LSTMCell"))
+
+
+def test_wrong_arguments_are_refused(rng):
+    layer = random_layer(keras.layers.LSTM, 4, 5, rng)
+    for cell in (["LSTMCell"], None, "GRUCell"):
+        message = re.escape(f"CoupledInputForgetGateLSTMCell, got {cell!r}")
+        for convert in (from_tf1, to_tf1):
+            with pytest.raises(
+                ValueError, match=f"cell must be one of LSTM.*{message}"
+            ):
+                convert(layer, cell)
+    with pytest.raises(ValueError, match="prefix must be a text or None, got 5"):
+        to_tf1(layer, "LSTMCell", 5)
+    weights = to_tf1(layer, "LSTMCell", "")
+    for name in weights:
+        with pytest.raises(
+            ValueError, match=f"^{name} must be an array of floats, got"
+        ):
+            from_tf1(weights | {name: [[1.0], [1.0, 2.0]]}, "LSTMCell")
 
 
 def test_what_a_cell_lacks_is_refused(rng):

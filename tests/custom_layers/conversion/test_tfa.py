@@ -149,6 +149,8 @@ def test_keras_2_has_another_hard_sigmoid(rng):
 
 
 def test_what_the_cell_lacks_is_refused(rng):
+    with pytest.raises(ValueError, match="prefix must be a text or None, got 5"):
+        to_tfa(random_layer(PeepholeLSTM, 4, 5, rng), 5)
     with pytest.raises(ValueError, match="cell_clip=1.0"):
         to_tfa(random_layer(PeepholeLSTM, 4, 5, rng, cell_clip=1.0))
     with pytest.raises(ValueError, match="is a GRU"):

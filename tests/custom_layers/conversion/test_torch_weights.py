@@ -257,6 +257,65 @@ def test_wrong_sources_are_refused(source, prefix, message):
         from_torch(source, prefix)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "given", "message"),
+    [
+        ("GRU", {}, {"reset_after": False}, "^reset_after must be True, .*, got False"),
+        ("GRU", {"use_bias": False}, {"reset_after": False}, "PyTorch has no other"),
+        ("LSTM", {}, {"units": 3}, "^units must be 4, or left out, got 3: the weights"),
+        ("LSTM", {}, {"use_bias": False}, "^use_bias must be True, .*, got False: the"),
+        ("GRU", {"use_bias": False}, {"use_bias": True}, "^use_bias must be False, or"),
+        ("LSTM", {}, {"projection": 3}, r"projection_kernel \(4, 3\) is missing"),
+        ("P", {"projection": 2}, {"projection": 3}, r"\(4, 3\), got \(4, 2\)"),
+        (
+            "P",
+            {"projection": 2},
+            {"projection": None},
+            r"kernel \(4, 2\) would be lost",
+        ),
+    ],
+)
+def test_arguments_against_the_weights_are_refused(kind, options, given, message, rng):
+    layer_class = {"P": PeepholeLSTM}.get(kind) or getattr(keras.layers, kind)
+    options = options | ({"peepholes": ()} if kind == "P" else {})
+    state = to_torch(random_layer(layer_class, 4, 5, rng, **options))
+    from_torch(state)
+    with pytest.raises(ValueError, match=message):
+        from_torch(state, **given)
+
+
+def test_arguments_that_the_weights_tell_too_are_taken(state):
+    assert len(from_torch(state, units=4, use_bias=True)) == 2
+
+
+def test_each_layer_of_a_stack_has_a_name_of_its_own(state, rng):
+    lstms = [random_layer(keras.layers.LSTM, 4, size, rng) for size in (5, 4)]
+    for weights in (state, to_torch(lstms)):
+        stack = from_torch(weights, name="enc")
+        assert [layer.name for layer in stack] == ["enc_0", "enc_1"]
+        keras.Sequential([keras.Input((None, 5)), *stack])  # which refuses a name twice
+    assert from_torch(to_torch(lstms[:1]), name="enc")[0].name == "enc"
+    assert len({layer.name for layer in from_torch(state)}) == 2
+
+
+def test_a_prefix_is_a_text(state, rng):
+    for prefix in (5, b"rnn", ["rnn"]):
+        message = re.escape(f"prefix must be a text or None, got {prefix!r}")
+        with pytest.raises(ValueError, match=message):
+            from_torch(state, prefix)
+        lstm = random_layer(keras.layers.LSTM, 4, 5, rng)
+        with pytest.raises(ValueError, match=message):
+            to_torch(lstm, prefix)
+
+
+def test_what_is_no_array_is_named(state):
+    for name in ("rnn.weight_hh_l0", "rnn.bias_ih_l1"):
+        with pytest.raises(
+            ValueError, match=f"^{name} must be an array of floats, got"
+        ):
+            from_torch(state | {name: [[1.0], [1.0, 2.0]]})
+
+
 def test_what_pytorch_lacks_is_refused(rng):
     peephole = random_layer(PeepholeLSTM, 4, 5, rng)
     cases = [
