@@ -1,0 +1,132 @@
+"""Builds the library of the native kernel into a cache, and finds it there.
+
+A library in the cache is one file, named after the compiler, in a folder whose name is
+a hash of everything else that it depends on. It appears there by a renaming, whole.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+
+SOURCES = pathlib.Path(__file__).parent
+COMPILERS = ("c++", "g++", "clang++")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden")
+#: For each path of the kernel: its number, floats in a vector, and flags.
+PATHS = {
+    "portable": (1, 4, ()),
+    "avx2": (2, 8, ("-mavx2", "-mfma")),
+    "avx512": (
+        3,
+        16,
+        ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"),
+    ),
+}
+X86 = ("x86_64", "AMD64")
+
+
+class BuildError(Exception):
+    """The library could not be built; the text is one line that says why."""
+
+
+def cache() -> pathlib.Path:
+    """Return the folder of all libraries, which need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = pathlib.Path(
+        base if os.path.isabs(base) else pathlib.Path.home() / ".cache"
+    )
+    return folder / "keras-gated-rnn" / "native"
+
+
+@functools.cache
+def _key() -> str:
+    """Return a hash of the sources, how they are built, processor and TensorFlow."""
+    parts = [repr((FLAGS, PATHS)), platform.system(), platform.machine()]
+    parts.append(importlib.metadata.version("tensorflow"))
+    for path in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cc")]):
+        parts += [path.name, path.read_text()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def find() -> pathlib.Path | None:
+    """Return the library that was built last for this processor and TensorFlow."""
+    try:
+        built = [(p.stat().st_mtime_ns, p) for p in (cache() / _key()).glob("*.so")]
+    except (OSError, RuntimeError):  # there is no home
+        return None
+    return max(built)[1] if built else None
+
+
+def compiler() -> list[str]:
+    """Return the command of the C++ compiler: that of ``CXX``, or one on the path."""
+    if chosen := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(chosen[0]) is None:
+            raise BuildError(f"CXX is {chosen[0]!r}, which is no program")
+        return chosen
+    for name in COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise BuildError(f"there is no C++ compiler ({', '.join(COMPILERS)}, or CXX)")
+
+
+def build() -> tuple[pathlib.Path, bool]:
+    """Return the library, and whether it was built now.
+
+    Raises:
+        BuildError: There is no compiler, it failed, or the cache cannot be written.
+    """
+    if platform.system() != "Linux":
+        raise BuildError(f"the system is {platform.system()}, it needs Linux")
+    command = compiler()
+    name = hashlib.sha256(_run([*command, "--version"]).encode()).hexdigest()[:16]
+    library = cache() / _key() / f"{name}.so"
+    if library.exists():
+        return library, False
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            built = _compile(command, pathlib.Path(folder))
+            os.replace(built, library)
+    except OSError as error:
+        raise BuildError(f"the cache {library.parent}: {error.strerror}") from None
+    return library, True
+
+
+def _compile(command, folder):
+    """Compile and link all sources in a folder; return the library."""
+    package = importlib.util.find_spec("tensorflow")
+    tensorflow = pathlib.Path(package.submodule_search_locations[0])
+    is_x86 = platform.machine() in X86
+    names = [name for name in PATHS if is_x86 or name == "portable"]
+    jobs = [("lstm", tuple(f"-DHAS_{name}" for name in names))]
+    jobs += [("tensorflow_op", ("-isystem", str(tensorflow / "include")))]
+    for path in names:
+        _, lanes, flags = PATHS[path]
+        defined = (f"-DLSTM_PATH={path}", f"-DLSTM_LANES={lanes}")
+        jobs.append(("lstm_path", (*defined, *flags)))
+    objects = []
+    for number, (source, flags) in enumerate(jobs):
+        objects.append(str(folder / f"{number}.o"))
+        sources = ["-c", str(SOURCES / f"{source}.cc"), "-o", objects[-1]]
+        _run([*command, *FLAGS, *flags, *sources])
+    link = ["-shared", "-pthread", f"-L{tensorflow}"]
+    framework = "-l:libtensorflow_framework.so.2"
+    _run([*command, *link, *objects, framework, "-o", str(folder / "lstm.so")])
+    return folder / "lstm.so"
+
+
+def _run(command):
+    """Return what a command of the compiler's prints."""
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or [f"status {result.returncode}"]
+        said = next((line for line in lines if "error" in line), lines[-1])
+        raise BuildError(f"{command[0]} failed: {said}")
+    return result.stdout
