@@ -7,6 +7,7 @@ of the gradients is that of TensorFlow's loop.
 
 import functools
 import os
+import threading
 
 import tensorflow as tf
 
@@ -51,9 +52,16 @@ def threads():
     return min(cores, max(intra, inter)) if intra and inter else cores
 
 
-@functools.cache
+_loaded: list = []  # the library, once it is: TensorFlow cannot load another like it
+_loading = threading.Lock()
+
+
 def _operators(path):
-    return tf.load_op_library(str(path))
+    """Return the operators; those of ``path`` if no library is loaded yet."""
+    with _loading:
+        if not _loaded:
+            _loaded.append(tf.load_op_library(str(path)))
+    return _loaded[0]
 
 
 def load_error(path):

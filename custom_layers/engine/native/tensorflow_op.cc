@@ -1,9 +1,10 @@
 // TensorFlow's operators around lstm.h, by its C interface for operators and kernels.
 //
-// Of the two interfaces this one was taken after a trial. Its headers are a few hundred
-// lines of C: this file compiles in a second, where one with TensorFlow's C++ headers
-// takes half a minute, and it does not depend on the C++ compiler of TensorFlow's
-// wheel. It does not offer TensorFlow's pool of threads; lstm.cc has its own.
+// Of TensorFlow's two interfaces this one was taken after a trial. It is C: this file
+// compiles in a third of a second, where an operator of three lines takes 5.5 s with the
+// headers of the C++ interface, and the library needs 23 functions of C, none of them
+// named after the version of a C++ library. It offers no pool of threads; lstm.cc starts
+// its own.
 #include <string.h>
 
 #include <exception>
