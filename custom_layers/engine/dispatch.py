@@ -73,8 +73,15 @@ def run(layer, keras_loop, sequences, states, mask, training):
             kernel = TENSORFLOW_CPU
         else:
             prepared = layer.cell.prepare(sequence.masks)
-            recurrence = tensorflow_native.recurrence(prepared.vectors)
-            return _train_on_cpu(layer, sequences, states, mask, prepared, recurrence)
+            return _train_on_cpu(
+                layer,
+                sequences,
+                states,
+                mask,
+                prepared,
+                recurrence=tensorflow_native.recurrence(prepared.vectors),
+                parts=tensorflow_native.PARTS,
+            )
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_train_on_cpu, layer)
     if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
@@ -198,7 +205,7 @@ def matmul_in_training():
     return tensorflow_cpu.matmul_with_transposed_copy
 
 
-def _train_on_cpu(layer, sequences, states, mask, prepared=None, recurrence=None):
+def _train_on_cpu(layer, sequences, states, mask, prepared=None, **options):
     return tensorflow_cpu.train(
         prepared or current_sequence(layer.cell).prepared[True],
         layer.cell.state_names,
@@ -208,7 +215,7 @@ def _train_on_cpu(layer, sequences, states, mask, prepared=None, recurrence=None
         go_backwards=layer.go_backwards,
         return_sequences=layer.return_sequences,
         zero_output_for_mask=layer.zero_output_for_mask,
-        recurrence=recurrence,
+        **options,
     )
 
 

@@ -10,6 +10,8 @@ Keras's own loop takes one thing from here, `matmul_with_transposed_copy`. The n
 kernel stands in for `run_loop`.
 """
 
+import itertools
+
 import tensorflow as tf
 
 
@@ -67,6 +69,7 @@ def train(
     return_sequences,
     zero_output_for_mask,
     recurrence=None,
+    parts=1,
 ):
     """Run a cell's steps over sequences; results as from ``RNN.inner_loop``.
 
@@ -80,6 +83,8 @@ def train(
         return_sequences: Whether the outputs of all steps are wanted.
         zero_output_for_mask: Whether the output of a masked step is zero.
         recurrence: What computes `run_loop`; by default that.
+        parts: In how many parts, one after the other in time, it takes the products
+            with W.
     """
     inputs, unmasked = _time_first(sequences, go_backwards), None
     if mask is not None:
@@ -94,7 +99,11 @@ def train(
 
     outputs, states = (recurrence or run_loop)(
         step,
-        [_project(inputs, product) for product in prepared.products],
+        [
+            _project(part, product)
+            for product in prepared.products
+            for part in _in_time(inputs, parts)
+        ],
         [product.U for product in prepared.products],
         [product.h_mask for product in prepared.products],
         initial_state,
@@ -265,6 +274,15 @@ def _project(inputs, product):
     z = tf.matmul(_merge(inputs), product.W)
     z = z if product.b is None else tf.nn.bias_add(z, product.b)
     return tf.reshape(z, [time, batch, z.shape[-1]])
+
+
+def _in_time(x, parts):
+    """Return ``x`` as a number of parts along its first axis."""
+    if parts == 1:
+        return [x]
+    time = _sizes(x)[0]
+    borders = [time * part // parts for part in range(parts + 1)]
+    return [x[a:b] for a, b in itertools.pairwise(borders)]
 
 
 def _time_first(x, go_backwards):

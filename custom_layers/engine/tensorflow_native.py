@@ -74,8 +74,13 @@ def load_error(path):
     return None
 
 
+PARTS = 2  # of the products with W: TensorFlow computes them side by side
+
+
 def recurrence(names):
     """Return what computes `tensorflow_cpu.run_loop`, for an LSTM with these vectors.
+
+    It takes the products with W in `PARTS` parts.
 
     Args:
         names: Names of the vectors, out of ``"i"``, ``"f"`` and ``"o"``.
@@ -86,57 +91,66 @@ def recurrence(names):
 def _run(
     names, step, projected, U, h_masks, states, vectors, unmasked, return_sequences
 ):
-    operators, count = _operators(library.find()), 4 + len(vectors)
+    operators, count = _operators(library.find()), PARTS + 3 + len(vectors)
     options = {"path": _choice(), "threads": threads()}
     m = _or_nothing(h_masks[0])
     keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
 
-    def loop(z, U, h, c, *vectors):
-        arguments = [z], [U], h_masks, [h, c], list(vectors), unmasked, return_sequences
-        outputs, new_states = tensorflow_cpu.run_loop(step, *arguments)
+    def loop(early, late, U, h, c, *vectors):
+        z = tf.concat([early, late], axis=0)
+        parts = [z], [U], h_masks, [h, c], list(vectors), unmasked, return_sequences
+        outputs, new_states = tensorflow_cpu.run_loop(step, *parts)
         return [outputs, *new_states] if return_sequences else new_states
 
     @tf.custom_gradient
-    def recur(z, U, h, c, *vectors):
+    def recur(early, late, U, h, c, *vectors):
         p = tf.zeros([0])
         if vectors:
             by_name = dict(zip(names, vectors, strict=True))
             p = tf.stack([by_name.get(gate, tf.zeros_like(h[0])) for gate in "ifo"])
-        all_h, all_c, gates = operators.custom_layers_lstm(
-            z, U, h, c, p, m, keep, **options
+        all_h, all_c, *gates = operators.custom_layers_lstm(
+            early, late, U, h, c, p, m, keep, **options
         )
         for states in (all_h, all_c):
             states.set_shape([None, *h.shape])
-        gates.set_shape(z.shape)
 
         def gradient(*upstream):
             @tf.custom_gradient
             def backward(*arguments):
                 d_outputs = arguments[count] if return_sequences else None
-                d_z, d_h, d_c, d_p = operators.custom_layers_lstm_grad(
-                    U, p, m, keep, gates, all_c, _or_nothing(d_outputs),
-                    *arguments[-2:], **options,
-                )  # fmt: skip
-                d_z.set_shape(z.shape)
-                read = all_h[:-1] if h_masks[0] is None else all_h[:-1] * m
-                rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (read, d_z)]
-                d_U = tf.matmul(*rows, transpose_a=True)
-                d_vectors = [d_p["ifo".index(name)] for name in names]
-                for d, x in zip((d_U, d_h, d_c), (U, h, c), strict=True):
+                kept = *gates, all_c, _or_nothing(d_outputs), *arguments[-2:]
+                *d_z, d_h, d_c, d_p = operators.custom_layers_lstm_grad(
+                    U, p, m, keep, *kept, **options
+                )
+                results = (*d_z, d_h, d_c)
+                for d, x in zip(results, (early, late, h, c), strict=True):
                     d.set_shape(x.shape)
+                d_U = _gradient_of_U(all_h, h_masks[0], d_z)
+                d_vectors = [d_p["ifo".index(name)] for name in names]
 
                 def second(*d_gradients):
                     return _derivative(loop, arguments, count, d_gradients)
 
-                return (d_z, d_U, d_h, d_c, *d_vectors), second
+                return (*d_z, d_U, d_h, d_c, *d_vectors), second
 
-            return backward(z, U, h, c, *vectors, *upstream)
+            return backward(early, late, U, h, c, *vectors, *upstream)
 
         results = (all_h[1:], all_h[-1], all_c[-1])
         return results if return_sequences else results[1:], gradient
 
-    results = recur(projected[0], U[0], *states, *vectors)
+    results = recur(*projected, U[0], *states, *vectors)
     return results[0] if return_sequences else None, list(results[-2:])
+
+
+def _gradient_of_U(all_h, h_mask, d_z):
+    """Return the gradient of U, a sum of products that can run side by side."""
+    early = tf.shape(d_z[0])[0]
+    products = []
+    for h, d in zip((all_h[:early], all_h[early:-1]), d_z, strict=True):
+        h = h if h_mask is None else h * h_mask
+        rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (h, d)]
+        products.append(tf.matmul(*rows, transpose_a=True))
+    return tf.add_n(products)
 
 
 def _derivative(loop, arguments, count, d_gradients):

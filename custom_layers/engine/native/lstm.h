@@ -9,7 +9,9 @@
 //     h = o ⊙ tanh(c)
 //
 // and a step that is not kept leaves h and c as they were. All arrays are row-major, the
-// steps come first: h is (steps + 1, B, n), with the initial state in its first row.
+// steps come first: h is (steps + 1, B, n), with the initial state in its first row. What
+// the products with W make, or need, comes as two arrays, of the early and of the late
+// steps, so that TensorFlow can compute those products side by side.
 // Gates stand side by side in the order i, f, g, o; coupled, f, g, o.
 //
 // No row depends on another one, and its sums have one order. So results do not depend
@@ -25,29 +27,31 @@ namespace native_lstm {
 constexpr int ROWS = 8;  // of a tile
 
 struct Sizes {
-  int64_t steps, batch, units;
+  int64_t steps, early;  // all steps, and those in the first array of two
+  int64_t batch, units;
   int gates;       // 4, or 3 with coupled gates
   bool peepholes;  // whether any is there
 };
 
 struct Forward {
   Sizes size;
-  const float* z;            // (steps, B, gates·n)
+  const float* z[2];         // (steps, B, gates·n), in two
   const float* U;            // (n, gates·n)
   const float* p;            // (3, n): p_i, p_f, p_o, zeros where there is none
   const float* m;            // (B, n), or null
   const unsigned char* keep; // (steps, B), or null
   float *h, *c;              // (steps + 1, B, n), of which the first row is given
-  float* gates;              // (steps, B, gates·n), i, f, g, o; it may be z itself
+  float* gates[2];           // like z: i, f, g, o; it may be z itself
 };
 
 struct Backward {
   Sizes size;
   const float *U, *p, *m;    // as above
   const unsigned char* keep;
-  const float *gates, *c;    // as the forward pass left them
+  const float* gates[2];     // as the forward pass left them
+  const float* c;
   const float* d_outputs;    // gradient of h of all steps (steps, B, n), or null
-  float* d_z;                // (steps, B, gates·n); it may be `gates` itself
+  float* d_z[2];             // like z; it may be `gates` itself
   float *d_h, *d_c;          // (B, n): those of the last states; become the initial ones'
   float* d_p;                // (3, n)
 };

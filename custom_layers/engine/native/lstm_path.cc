@@ -143,6 +143,13 @@ inline int rows_of_tile(const float* first, int64_t stride, int64_t row, int64_t
   return count;
 }
 
+// Where step t begins in an array (steps, B, gates·n) that is in two.
+template <typename T>
+inline T* of_step(T* const* halves, const Sizes& s, int64_t t) {
+  const int64_t size = s.batch * s.gates * s.units;
+  return t < s.early ? halves[0] + t * size : halves[1] + (t - s.early) * size;
+}
+
 inline int64_t vectors(int64_t units) { return (units + LANES - 1) / LANES; }
 
 int64_t packed_size(const Sizes& s) {
@@ -202,7 +209,8 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
   for (int64_t t = 0; t < a.size.steps; ++t) {
     const float *old_h = a.h + t * batch * n, *old_c = a.c + t * batch * n;
     float *new_h = a.h + (t + 1) * batch * n, *new_c = a.c + (t + 1) * batch * n;
-    const float* block_of_U = packed;
+    const float *z_t = of_step(a.z, a.size, t), *block_of_U = packed;
+    float* gates = of_step(a.gates, a.size, t);
     for (int64_t unit = 0; unit < n; unit += LANES) {
       const int64_t width = n - unit < LANES ? n - unit : LANES;
       V p_i = {}, p_f = {}, p_o = {};
@@ -221,11 +229,11 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
                              sum[group]);
         for (int r = 0; r < count; ++r) {
           const int64_t at = (row + r) * n + unit;
-          const int64_t at_gates = ((t * batch + row + r) * GATES) * n + unit;
+          const int64_t at_gates = (row + r) * GATES * n + unit;
           V z[GATES];
           for (int g = 0; g < GATES; ++g)
             z[g] = sum[g / TOGETHER][r][g % TOGETHER] +
-                   load(a.z + at_gates + g * n, width);
+                   load(z_t + at_gates + g * n, width);
           const V old = load(old_c + at, width);
           const V f = sigmoid(z[F] + p_f * old), g = tanh(z[G]);
           const V i = GATES == 4 ? sigmoid(z[0] + p_i * old) : 1.0f - f;
@@ -236,10 +244,10 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
             c = old;
             h = load(old_h + at, width);
           }
-          if (GATES == 4) store(a.gates + at_gates, i, width);
-          store(a.gates + at_gates + F * n, f, width);
-          store(a.gates + at_gates + G * n, g, width);
-          store(a.gates + at_gates + O * n, o, width);
+          if (GATES == 4) store(gates + at_gates, i, width);
+          store(gates + at_gates + F * n, f, width);
+          store(gates + at_gates + G * n, g, width);
+          store(gates + at_gates + O * n, o, width);
           store(new_c + at, c, width);
           store(new_h + at, h, width);
           if (a.m) store(next + at - begin * n, h * load(a.m + at, width), width);
@@ -271,12 +279,15 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
                     int64_t begin, int64_t end, float* d_p) {
   const int64_t n = a.size.units, batch = a.size.batch, steps = a.size.steps;
   constexpr int F = GATES - 3, G = F + 1, O = F + 2;
+  const float* gates = t < 0 ? nullptr : of_step(a.gates, a.size, t);
+  const float* d_z_after = t + 1 < steps ? of_step(a.d_z, a.size, t + 1) : nullptr;
+  float* d_z = t < 0 ? nullptr : of_step(a.d_z, a.size, t);
   for (int64_t row = begin; row < end; row += ROWS) {
     V sum[ROWS][COLUMNS];
     int count = end - row < ROWS ? int(end - row) : ROWS;
     if (t + 1 < steps) {
       const float* rows[ROWS];
-      rows_of_tile(a.d_z + (t + 1) * batch * GATES * n, GATES * n, row, end, rows);
+      rows_of_tile(d_z_after, GATES * n, row, end, rows);
       multiply<COLUMNS>(rows, GATES * n, block_of_U, sum);
     }
     for (int v = 0; v < COLUMNS; ++v) {
@@ -301,17 +312,17 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         if (t >= 0 && a.d_outputs) d_h += load(a.d_outputs + t * batch * n + at, width);
         if (t < 0 || a.keep) store(a.d_h + at, d_h, width);
         if (t < 0) continue;  // these are the gradients of the initial h
-        const int64_t at_gates = ((t * batch + row + r) * GATES) * n + u;
+        const int64_t at_gates = (row + r) * GATES * n + u;
         if (a.keep && !a.keep[t * batch + row + r]) {
-          for (int g = 0; g < GATES; ++g) store(a.d_z + at_gates + g * n, V{}, width);
+          for (int g = 0; g < GATES; ++g) store(d_z + at_gates + g * n, V{}, width);
           continue;
         }
         const V old = load(a.c + t * batch * n + at, width);
         const V c = load(a.c + (t + 1) * batch * n + at, width);
-        const V f = load(a.gates + at_gates + F * n, width);
-        const V g = load(a.gates + at_gates + G * n, width);
-        const V o = load(a.gates + at_gates + O * n, width);
-        const V i = GATES == 4 ? load(a.gates + at_gates, width) : 1.0f - f;
+        const V f = load(gates + at_gates + F * n, width);
+        const V g = load(gates + at_gates + G * n, width);
+        const V o = load(gates + at_gates + O * n, width);
+        const V i = GATES == 4 ? load(gates + at_gates, width) : 1.0f - f;
         const V shown = tanh(c);
         const V d_z_o = d_h * shown * (o * (1.0f - o));
         const V d_c = load(a.d_c + at, width) + d_h * o * (1.0f - shown * shown) +
@@ -324,11 +335,11 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
           const V d_z_i = d_c * g * (i * (1.0f - i));
           d_old += d_z_i * p_i;
           d_p_i += d_z_i * old;
-          store(a.d_z + at_gates, d_z_i, width);
+          store(d_z + at_gates, d_z_i, width);
         }
-        store(a.d_z + at_gates + F * n, d_z_f, width);
-        store(a.d_z + at_gates + G * n, d_z_g, width);
-        store(a.d_z + at_gates + O * n, d_z_o, width);
+        store(d_z + at_gates + F * n, d_z_f, width);
+        store(d_z + at_gates + G * n, d_z_g, width);
+        store(d_z + at_gates + O * n, d_z_o, width);
         store(a.d_c + at, d_old, width);
         d_p_f += d_z_f * old;
         d_p_o += d_z_o * c;

@@ -95,16 +95,18 @@ struct Call {
   }
 };
 
-// The sizes, from z or a tensor like it (steps, B, gates·n) and U (n, gates·n).
+// The sizes, from z or its like in two (steps, B, gates·n), and U (n, gates·n).
 Sizes sizes(Call& call, int like_z, int of_U, int of_p) {
-  const Input z = call.input(like_z), U = call.input(of_U);
-  if (z.shape.size() != 3 || U.shape.size() != 2 || U.shape[0] == 0)
-    call.fail(TF_INVALID_ARGUMENT, "z must have 3 axes, and U 2");
-  const int64_t n = U.shape[0], gates = U.shape[1] / n;
+  const Input early = call.input(like_z), late = call.input(like_z + 1);
+  const Input U = call.input(of_U);
+  if (early.shape.size() != 3 || late.shape.size() != 3)
+    call.fail(TF_INVALID_ARGUMENT, "z must have 3 axes");
+  const int64_t n = U.shape.size() == 2 ? U.shape[0] : 0, gates = n ? U.shape[1] / n : 0;
   if ((gates != 3 && gates != 4) || U.shape[1] != gates * n)
     call.fail(TF_INVALID_ARGUMENT, "U must be (units, 3 or 4 times units)");
+  const int64_t steps = early.shape[0] + late.shape[0];
   const bool peepholes = call.input(of_p).shape.size() == 2;
-  return Sizes{z.shape[0], z.shape[1], n, int(gates), peepholes};
+  return Sizes{steps, early.shape[0], early.shape[1], n, int(gates), peepholes};
 }
 
 const Path& path_of(Call& call, const Options& options) {
@@ -114,20 +116,23 @@ const Path& path_of(Call& call, const Options& options) {
 }
 
 void forward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 0, 1, 4);
+  const Sizes s = sizes(call, 0, 2, 5);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Forward a = {};
   a.size = s;
-  a.z = call.input(0, {s.steps, s.batch, width});
-  a.U = call.input(1, {s.units, width});
-  const float* h = call.input(2, {s.batch, s.units});
-  const float* c = call.input(3, {s.batch, s.units});
-  a.p = call.input(4, {3, s.units}, true);
-  a.m = call.input(5, {s.batch, s.units}, true);
-  a.keep = call.input<const unsigned char>(6, {s.steps, s.batch}, true);
+  a.U = call.input(2, {s.units, width});
+  const float* h = call.input(3, {s.batch, s.units});
+  const float* c = call.input(4, {s.batch, s.units});
+  a.p = call.input(5, {3, s.units}, true);
+  a.m = call.input(6, {s.batch, s.units}, true);
+  a.keep = call.input<const unsigned char>(7, {s.steps, s.batch}, true);
   a.h = call.output(0, {s.steps + 1, s.batch, s.units});
   a.c = call.output(1, {s.steps + 1, s.batch, s.units});
-  a.gates = call.output(2, {s.steps, s.batch, width}, 0);
+  for (int half = 0; half < 2; ++half) {
+    const int64_t steps = half ? s.steps - s.early : s.early;
+    a.z[half] = call.input(half, {steps, s.batch, width});
+    a.gates[half] = call.output(2 + half, {steps, s.batch, width}, half);
+  }
   if (state == 0) return;
   memcpy(a.h, h, sizeof(float) * state);
   memcpy(a.c, c, sizeof(float) * state);
@@ -143,15 +148,18 @@ void backward(Call& call, const Options& options) {
   a.p = call.input(1, {3, s.units}, true);
   a.m = call.input(2, {s.batch, s.units}, true);
   a.keep = call.input<const unsigned char>(3, {s.steps, s.batch}, true);
-  a.gates = call.input(4, {s.steps, s.batch, width});
-  a.c = call.input(5, {s.steps + 1, s.batch, s.units});
-  a.d_outputs = call.input(6, {s.steps, s.batch, s.units}, true);
-  const float* d_h = call.input(7, {s.batch, s.units});
-  const float* d_c = call.input(8, {s.batch, s.units});
-  a.d_z = call.output(0, {s.steps, s.batch, width}, 4);
-  a.d_h = call.output(1, {s.batch, s.units});
-  a.d_c = call.output(2, {s.batch, s.units});
-  a.d_p = call.output(3, {3, s.units});
+  a.c = call.input(6, {s.steps + 1, s.batch, s.units});
+  a.d_outputs = call.input(7, {s.steps, s.batch, s.units}, true);
+  const float* d_h = call.input(8, {s.batch, s.units});
+  const float* d_c = call.input(9, {s.batch, s.units});
+  for (int half = 0; half < 2; ++half) {
+    const int64_t steps = half ? s.steps - s.early : s.early;
+    a.gates[half] = call.input(4 + half, {steps, s.batch, width});
+    a.d_z[half] = call.output(half, {steps, s.batch, width}, 4 + half);
+  }
+  a.d_h = call.output(2, {s.batch, s.units});
+  a.d_c = call.output(3, {s.batch, s.units});
+  a.d_p = call.output(4, {3, s.units});
   if (state != 0) {  // else memcpy might get null
     memcpy(a.d_h, d_h, sizeof(float) * state);
     memcpy(a.d_c, d_c, sizeof(float) * state);
@@ -195,13 +203,16 @@ void add(const char* name, std::vector<const char*> inputs,
 struct Registered {
   Registered() {
     add("CustomLayersLstm",
-        {"z: float", "u: float", "h: float", "c: float", "p: float", "m: float",
-         "keep: bool"},
-        {"all_h: float", "all_c: float", "gates: float"}, compute<forward>);
+        {"z_early: float", "z_late: float", "u: float", "h: float", "c: float",
+         "p: float", "m: float", "keep: bool"},
+        {"all_h: float", "all_c: float", "gates_early: float", "gates_late: float"},
+        compute<forward>);
     add("CustomLayersLstmGrad",
-        {"u: float", "p: float", "m: float", "keep: bool", "gates: float",
-         "all_c: float", "d_outputs: float", "d_h: float", "d_c: float"},
-        {"d_z: float", "d_initial_h: float", "d_initial_c: float", "d_p: float"},
+        {"u: float", "p: float", "m: float", "keep: bool", "gates_early: float",
+         "gates_late: float", "all_c: float", "d_outputs: float", "d_h: float",
+         "d_c: float"},
+        {"d_z_early: float", "d_z_late: float", "d_initial_h: float",
+         "d_initial_c: float", "d_p: float"},
         compute<backward>);
   }
 } registered;
