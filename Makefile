@@ -105,6 +105,10 @@ test-backends: .venv/ready-dev  ## run the cell tests on BACKENDS: JAX, and torc
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
 
+.PHONY: sanitize
+sanitize: .venv/ready  ## run the native kernel under the compiler's sanitizers
+	@PYTHONPATH=. $(VENV)/python tests/custom_layers/native_fuzz.py
+
 .PHONY: docs
 docs: .venv/ready-docs  ## build the pages and the API reference into build/docs
 	$(VENV)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs . build/docs

@@ -29,7 +29,6 @@ PATHS = {
         ("-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mavx2", "-mfma"),
     ),
 }
-X86 = ("x86_64", "AMD64")
 
 
 class BuildError(Exception):
@@ -85,7 +84,7 @@ def build() -> tuple[pathlib.Path, bool]:
     if platform.system() != "Linux":
         raise BuildError(f"the system is {platform.system()}, it needs Linux")
     command = compiler()
-    name = hashlib.sha256(_run([*command, "--version"]).encode()).hexdigest()[:16]
+    name = hashlib.sha256(run([*command, "--version"]).encode()).hexdigest()[:16]
     library = cache() / _key() / f"{name}.so"
     if library.exists():
         return library, False
@@ -99,30 +98,45 @@ def build() -> tuple[pathlib.Path, bool]:
     return library, True
 
 
+def paths() -> list[str]:
+    """Return the names of the paths that this kind of processor may have."""
+    is_x86 = platform.machine() in ("x86_64", "AMD64")
+    return [name for name in PATHS if is_x86 or name == "portable"]
+
+
+def compile_core(command, folder, *flags) -> list[str]:
+    """Compile what needs no TensorFlow; return the object files.
+
+    Args:
+        command: The compiler's, a list.
+        folder: Where the files are written.
+        flags: More than `FLAGS`.
+    """
+    jobs = {"lstm": ("lstm.cc", *(f"-DHAS_{name}" for name in paths()))}
+    for name in paths():
+        _, lanes, more = PATHS[name]
+        defined = f"-DLSTM_PATH={name}", f"-DLSTM_LANES={lanes}"
+        jobs[name] = ("lstm_path.cc", *defined, *more)
+    for name, (source, *more) in jobs.items():
+        files = "-c", str(SOURCES / source), "-o", str(folder / f"{name}.o")
+        run([*command, *FLAGS, *flags, *more, *files])
+    return [str(folder / f"{name}.o") for name in jobs]
+
+
 def _compile(command, folder):
     """Compile and link all sources in a folder; return the library."""
     package = importlib.util.find_spec("tensorflow")
     tensorflow = pathlib.Path(package.submodule_search_locations[0])
-    is_x86 = platform.machine() in X86
-    names = [name for name in PATHS if is_x86 or name == "portable"]
-    jobs = [("lstm", tuple(f"-DHAS_{name}" for name in names))]
-    jobs += [("tensorflow_op", ("-isystem", str(tensorflow / "include")))]
-    for path in names:
-        _, lanes, flags = PATHS[path]
-        defined = (f"-DLSTM_PATH={path}", f"-DLSTM_LANES={lanes}")
-        jobs.append(("lstm_path", (*defined, *flags)))
-    objects = []
-    for number, (source, flags) in enumerate(jobs):
-        objects.append(str(folder / f"{number}.o"))
-        sources = ["-c", str(SOURCES / f"{source}.cc"), "-o", objects[-1]]
-        _run([*command, *FLAGS, *flags, *sources])
-    link = ["-shared", "-pthread", f"-L{tensorflow}"]
-    framework = "-l:libtensorflow_framework.so.2"
-    _run([*command, *link, *objects, framework, "-o", str(folder / "lstm.so")])
+    objects = compile_core(command, folder)
+    operator = str(SOURCES / "tensorflow_op.cc"), *objects
+    linked = f"-L{tensorflow}", "-l:libtensorflow_framework.so.2", "-pthread"
+    made = "-shared", "-o", str(folder / "lstm.so")
+    headers = "-isystem", str(tensorflow / "include")
+    run([*command, *FLAGS, *headers, *operator, *linked, *made])
     return folder / "lstm.so"
 
 
-def _run(command):
+def run(command):
     """Return what a command of the compiler's prints."""
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:

@@ -40,7 +40,9 @@ const Path* choose_path(int number) {
 namespace {
 
 // Multiply-adds for which another thread is worth its start.
-const double WORK_OF_A_THREAD = 1e6;
+#if !defined(WORK_OF_A_THREAD)
+#define WORK_OF_A_THREAD 1e6
+#endif
 
 struct Freed {
   void operator()(float* p) const { free(p); }
