@@ -104,7 +104,7 @@ def paths() -> list[str]:
     return [name for name in PATHS if is_x86 or name == "portable"]
 
 
-def compile_core(command, folder, *flags) -> list[str]:
+def compile_core(command: list[str], folder: pathlib.Path, *flags: str) -> list[str]:
     """Compile what needs no TensorFlow; return the object files.
 
     Args:
@@ -112,14 +112,15 @@ def compile_core(command, folder, *flags) -> list[str]:
         folder: Where the files are written.
         flags: More than `FLAGS`.
     """
+    jobs: dict[str, tuple[str, ...]]
     jobs = {"lstm": ("lstm.cc", *(f"-DHAS_{name}" for name in paths()))}
     for name in paths():
         _, lanes, more = PATHS[name]
         defined = f"-DLSTM_PATH={name}", f"-DLSTM_LANES={lanes}"
         jobs[name] = ("lstm_path.cc", *defined, *more)
-    for name, (source, *more) in jobs.items():
+    for name, (source, *others) in jobs.items():
         files = "-c", str(SOURCES / source), "-o", str(folder / f"{name}.o")
-        run([*command, *FLAGS, *flags, *more, *files])
+        run([*command, *FLAGS, *flags, *others, *files])
     return [str(folder / f"{name}.o") for name in jobs]
 
 

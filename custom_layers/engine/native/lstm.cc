@@ -1,18 +1,21 @@
 // The choice of a path, and the sharing of rows between threads.
 //
-// A call starts its threads and waits for them. That costs tens of microseconds, of
-// several milliseconds; a new thread starts on a core that is idle, and none is left
-// over where a process forks.
+// A call starts its threads anew. That costs tens of microseconds, of several
+// milliseconds; a new thread starts on a core that is idle, and none is left over where
+// a process forks.
 #include "lstm.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
+#include <condition_variable>
 #include <exception>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <thread>
-#include <vector>
 
 namespace native_lstm {
 
@@ -43,6 +46,7 @@ namespace {
 #if !defined(WORK_OF_A_THREAD)
 #define WORK_OF_A_THREAD 1e6
 #endif
+const size_t U_OF_A_CORE = 512 * 1024;  // bytes, half of a usual second cache
 
 struct Freed {
   void operator()(float* p) const { free(p); }
@@ -56,29 +60,54 @@ Floats allocate(int64_t count) {
   return Floats(static_cast<float*>(p));
 }
 
-// Call work(begin, end) for all rows, by up to `threads` threads.
+// Rows in chunks, which threads take until there are none left.
+struct Chunks {
+  std::function<void(int64_t begin, int64_t end)> work;
+  int64_t batch, rows, count;  // rows of all, of a chunk; chunks
+  std::atomic<int64_t> taken{0};
+  std::mutex mutex;
+  std::condition_variable all_done;
+  int64_t done = 0;
+
+  void take() {
+    for (int64_t k; (k = taken.fetch_add(1)) < count;) {
+      const int64_t end = (k + 1) * rows;
+      work(k * rows, end < batch ? end : batch);
+      std::lock_guard<std::mutex> lock(mutex);
+      if (++done == count) all_done.notify_one();
+    }
+  }
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex);
+    all_done.wait(lock, [this] { return done == count; });
+  }
+};
+
+// Call work(begin, end) for all rows, by up to `threads` threads. The caller waits for
+// chunks, not for threads: one that starts late, on a busy machine, finds none left.
 template <typename Work>
 void share(const Sizes& s, int threads, const Work& work) {
   const int64_t tiles = (s.batch + ROWS - 1) / ROWS;
   const double size = double(s.steps) * s.batch * s.units * s.units * s.gates;
   int64_t count = threads < tiles ? threads : tiles;
   if (size / WORK_OF_A_THREAD < count) count = int64_t(size / WORK_OF_A_THREAD);
-  if (count < 1) count = 1;
-  auto border = [&](int64_t k) {
-    const int64_t row = tiles * k / count * ROWS;
-    return row < s.batch ? row : s.batch;
-  };
-  std::vector<std::thread> others;
-  others.reserve(count);
-  int64_t started = 1;
+  if (count <= 1) return work(0, s.batch);
+  // Small chunks even out the speeds of cores; but each reads all of U at every step,
+  // which takes longer where a core's cache cannot keep it.
+  const bool is_large = s.units * s.units * s.gates * sizeof(float) > U_OF_A_CORE;
+  const int64_t parts = is_large ? count : 4 * count;
+  const int64_t rows = (tiles + parts - 1) / parts * ROWS;
+  auto chunks = std::make_shared<Chunks>();
+  chunks->work = work;
+  chunks->batch = s.batch, chunks->rows = rows;
+  chunks->count = (s.batch + rows - 1) / rows;
   try {
-    for (; started < count; ++started)
-      others.emplace_back(work, border(started), border(started + 1));
-  } catch (const std::exception&) {  // no more threads: the rest is done here
+    for (int64_t k = 1; k < count; ++k)
+      std::thread([chunks] { chunks->take(); }).detach();
+  } catch (const std::exception&) {  // no more threads: these do it all
   }
-  work(border(0), border(1));
-  for (int64_t k = started; k < count; ++k) work(border(k), border(k + 1));
-  for (std::thread& other : others) other.join();
+  chunks->take();
+  chunks->wait();
 }
 
 }  // namespace
