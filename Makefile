@@ -32,6 +32,8 @@ help:  ## list the targets
 	@echo "Variables of compare: TASK CELLS SEEDS BUDGET ARGS; RAY_ADDRESS runs it on a cluster"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
+	@$(VENV)/python -m custom_layers.build_native 2>&1 | grep '^native kernel' || \
+		echo "native kernel: not built; '$(VENV)/python -m custom_layers.build_native' says why"
 
 .venv/ready: requirements.txt
 	@test -x $(VENV)/pip || $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
@@ -102,6 +104,10 @@ test-backends: .venv/ready-dev  ## run the cell tests on BACKENDS: JAX, and torc
 			echo "The cell tests on $$backend:"; KERAS_BACKEND=$$backend $(VENV)/python -m pytest \
 				-q -n $(WORKERS) tests/custom_layers custom_layers || exit 1; \
 		else echo "$$backend is not installed: its tests do not run"; fi; done
+
+.PHONY: sanitize
+sanitize: .venv/ready  ## run the native kernel under the compiler's sanitizers
+	@PYTHONPATH=. $(VENV)/python tests/custom_layers/native_fuzz.py
 
 .PHONY: docs
 docs: .venv/ready-docs  ## build the pages and the API reference into build/docs

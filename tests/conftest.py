@@ -11,6 +11,9 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_ENABLE_X64", "1")  # for the gradients in float64
 os.environ.setdefault("MPLBACKEND", "agg")
+# Whether it is built must not change what is tested; tests/custom_layers/test_native.py
+# turns it on.
+os.environ.setdefault("CUSTOM_LAYERS_NATIVE", "0")
 # One thread each: the tests run side by side.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")

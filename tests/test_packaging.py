@@ -61,14 +61,18 @@ packaging = pytest.mark.xdist_group("packaging")
 def test_wheel_and_sdist_hold_custom_layers_and_nothing_else(dist):
     (wheel,) = dist.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert "custom_layers/py.typed" in names
+    sources = {
+        f"custom_layers/engine/native/{name}"
+        for name in ("lstm.h", "lstm.cc", "lstm_path.cc", "tensorflow_op.cc")
+    }
+    assert {"custom_layers/py.typed"} | sources <= names
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {
         "custom_layers"
     }
     (sdist,) = dist.glob("*.tar.gz")
     names = [name.partition("/")[2] for name in tarfile.open(sdist).getnames()]
-    assert {"LICENSE", "README.md", "pyproject.toml"} <= set(names)
+    assert {"LICENSE", "README.md", "pyproject.toml"} | sources <= set(names)
     assert not [name for name in names if re.match("recipes|benchmarks|tests", name)]
 
 

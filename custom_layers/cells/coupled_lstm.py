@@ -53,6 +53,7 @@ class CoupledLSTMCell(GatedCell):
     state_names = ("h", "c")
     peephole_gates = ("f", "o")
     options = tuple(OFF)
+    is_native_lstm = True
 
     @staticmethod
     def equations(z, p, states, σ, φ):

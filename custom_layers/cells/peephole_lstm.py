@@ -53,6 +53,7 @@ class PeepholeLSTMCell(GatedCell):
     state_names = ("h", "c")
     peephole_gates = ("i", "f", "o")
     options = tuple(OFF)
+    is_native_lstm = True
 
     def __init__(
         self,

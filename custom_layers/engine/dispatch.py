@@ -3,7 +3,8 @@
 A layer of this package runs, in the order of preference,
 
 - on a GPU, on cuDNN's LSTM, where its mathematics is that of an LSTM;
-- on a CPU, in a graph of TensorFlow's for training, in a loop of our own;
+- on a CPU, in a graph of TensorFlow's for training, in the native kernel, where that is
+  built and has the cell's equations, or else in a loop of our own;
 - unrolled, in a loop of its own, where it has one;
 - in Keras's loop over its cell.
 
@@ -26,9 +27,13 @@ from custom_layers.engine.prepared import (
 )
 
 if keras.backend.backend() == "tensorflow":
-    from custom_layers.engine import tensorflow_cpu  # imports TensorFlow
+    from custom_layers.engine import (  # these import TensorFlow
+        tensorflow_cpu,
+        tensorflow_native,
+    )
 
 CUDNN = "cuDNN"
+NATIVE = "the native kernel"
 TENSORFLOW_CPU = "TensorFlow's CPU loop"
 UNROLLED = "an unrolled loop of its own"
 KERAS = "Keras's loop"
@@ -63,6 +68,20 @@ def run(layer, keras_loop, sequences, states, mask, training):
         sequences = layer.cell.join_zoneout(sequences)
     loop = functools.partial(keras_loop, training=training)
     in_graph = in_tensorflow_graph() and device() == "cpu"
+    if kernel == NATIVE and in_graph:
+        if not _fits_native(mask) or tensorflow_cpu.in_xla():
+            kernel = TENSORFLOW_CPU
+        else:
+            prepared = layer.cell.prepare(sequence.masks)
+            return _train_on_cpu(
+                layer,
+                sequences,
+                states,
+                mask,
+                prepared,
+                recurrence=tensorflow_native.recurrence(prepared.vectors),
+                parts=tensorflow_native.PARTS,
+            )
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_train_on_cpu, layer)
     if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
@@ -75,6 +94,11 @@ def run(layer, keras_loop, sequences, states, mask, training):
         prepared = sequence.prepared[training]
         return layer.cell.unrolled_loop(prepared, sequences, states, *order)
     return loop(sequences, states, mask)
+
+
+def _fits_native(mask):
+    """Return whether the native kernel takes a mask: one boolean a step, or None."""
+    return mask is None or len(mask.shape) == 2 or mask.shape[2] == 1
 
 
 def _is_worth_halving(layer, kernel, batch):
@@ -111,7 +135,31 @@ def choose(layer, device, training, masked=False, from_zero=True):
     if not training:
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     obstacle = _tensorflow_cpu_obstacle(layer)
-    return (KERAS, obstacle) if obstacle else (TENSORFLOW_CPU, "")
+    if obstacle:
+        return KERAS, obstacle
+    obstacle = native_obstacle(layer)
+    return (TENSORFLOW_CPU, obstacle) if obstacle else (NATIVE, "")
+
+
+def native_obstacle(layer):
+    """Return why the native kernel does not train a layer of this package, or None."""
+    cell = layer.cell
+    if not cell.is_native_lstm:
+        return f"it has no equations of {type(cell).__name__}"
+    for name, wanted in {
+        "activation": "tanh",
+        "recurrent_activation": "sigmoid",
+    }.items():
+        function = getattr(cell, name)
+        if function is not getattr(keras.activations, wanted):
+            return f"{name} is {function.__name__}, it needs {wanted}"
+    if cell.compute_dtype != "float32":
+        return f"the dtype is {cell.compute_dtype}, it needs float32"
+    if cell.cell_clip is not None:
+        return f"cell_clip is {cell.cell_clip!r}, it needs None"
+    if cell.recurrent_dropout and not cell.tied_dropout:
+        return "recurrent_dropout needs tied_dropout=True there"
+    return tensorflow_native.obstacle()
 
 
 def _tensorflow_cpu_obstacle(layer):
@@ -157,9 +205,9 @@ def matmul_in_training():
     return tensorflow_cpu.matmul_with_transposed_copy
 
 
-def _train_on_cpu(layer, sequences, states, mask):
+def _train_on_cpu(layer, sequences, states, mask, prepared=None, **options):
     return tensorflow_cpu.train(
-        current_sequence(layer.cell).prepared[True],
+        prepared or current_sequence(layer.cell).prepared[True],
         layer.cell.state_names,
         sequences,
         states,
@@ -167,6 +215,7 @@ def _train_on_cpu(layer, sequences, states, mask):
         go_backwards=layer.go_backwards,
         return_sequences=layer.return_sequences,
         zero_output_for_mask=layer.zero_output_for_mask,
+        **options,
     )
 
 

@@ -88,6 +88,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     # What a class has; one with equations of its own inherits none.
     as_lstm = None  # the weights of the LSTM that the cell is
     unrolled_loop = None  # reads sequences from zero states, without a mask
+    is_native_lstm = False  # whether the native kernel has these equations
     options: tuple[str, ...] = ()  # of `options.OFF`, those that the equations allow
 
     def __init_subclass__(cls, **kwargs):
@@ -95,7 +96,12 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         names = {name for base in cls.__mro__ for name in _arguments(base)}
         cls.argument_names = names - {*_arguments(keras.layers.Layer), "args"}
         if {"gates", "equations", "values", "call"} & vars(cls).keys():
-            for name in ("as_lstm", "unrolled_loop", "options"):  # of the old ones
+            for name in (
+                "as_lstm",
+                "unrolled_loop",
+                "is_native_lstm",
+                "options",
+            ):  # of the old ones
                 setattr(cls, name, vars(cls).get(name, getattr(RecurrentCell, name)))
         if not isinstance(inspect.getattr_static(cls, "equations"), staticmethod):
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Loops for TensorFlow on a CPU; the only file that imports TensorFlow.
+"""Loops for TensorFlow on a CPU.
 
 `train` needs one matrix product a step forward, and one backward; automatic
 differentiation of Keras's loop needs two and four. All inputs are multiplied with W
@@ -6,8 +6,11 @@ before the loop, and the gradient of U is one product after it. The loop keeps z
 states of every step; going back in time, it computes the equations again from these,
 and differentiates them automatically.
 
-Keras's own loop takes one thing from here, `matmul_with_transposed_copy`.
+Keras's own loop takes one thing from here, `matmul_with_transposed_copy`. The native
+kernel stands in for `run_loop`.
 """
+
+import itertools
 
 import tensorflow as tf
 
@@ -15,6 +18,20 @@ import tensorflow as tf
 def current_graph():
     """Return the graph that TensorFlow is building in this thread, or None."""
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+
+def in_xla():
+    """Return whether XLA will compile the graph that TensorFlow is building.
+
+    No function says so, but TensorFlow marks the branches that it is to lower itself.
+    """
+    tf.cond(tf.zeros([], tf.bool), lambda: tf.zeros([]), lambda: tf.ones([]))
+    made = current_graph().get_operations()[::-1]
+    branches = [op for op in made if op.type in ("If", "StatelessIf")]
+    try:
+        return not branches[0].get_attr("_lower_using_switch_merge")
+    except (IndexError, ValueError):
+        return True
 
 
 def matmul_with_transposed_copy(U):
@@ -51,6 +68,8 @@ def train(
     go_backwards,
     return_sequences,
     zero_output_for_mask,
+    recurrence=None,
+    parts=1,
 ):
     """Run a cell's steps over sequences; results as from ``RNN.inner_loop``.
 
@@ -63,6 +82,9 @@ def train(
         go_backwards: Whether to read from the end.
         return_sequences: Whether the outputs of all steps are wanted.
         zero_output_for_mask: Whether the output of a masked step is zero.
+        recurrence: What computes `run_loop`; by default that.
+        parts: In how many parts, one after the other in time, it takes the products
+            with W.
     """
     inputs, unmasked = _time_first(sequences, go_backwards), None
     if mask is not None:
@@ -75,9 +97,13 @@ def train(
         values = prepared.equations(prepared.by_gate(z), p, states)
         return [values[name] for name in state_names]
 
-    outputs, states = _run(
+    outputs, states = (recurrence or run_loop)(
         step,
-        [_project(inputs, product) for product in prepared.products],
+        [
+            _project(part, product)
+            for product in prepared.products
+            for part in _in_time(inputs, parts)
+        ],
         [product.U for product in prepared.products],
         [product.h_mask for product in prepared.products],
         initial_state,
@@ -99,7 +125,7 @@ def train(
     return last, outputs, states
 
 
-def _run(step, projected, U, h_masks, states, vectors, unmasked, return_sequences):
+def run_loop(step, projected, U, h_masks, states, vectors, unmasked, return_sequences):
     """Run the recurrence.
 
     Args:
@@ -185,7 +211,7 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     Args:
         advance: Function of t, z, states and vectors; returns the new states.
         dropped: Function of ``h``; returns what is multiplied with each U.
-        h_masks: As in `_run`.
+        h_masks: As in `run_loop`.
         parts: The arguments of `_forward`: projected, U, states, vectors.
         kept: The ``h`` of all steps, and what `_forward` kept.
         d_outputs: Gradient of the outputs of all steps, or None.
@@ -248,6 +274,15 @@ def _project(inputs, product):
     z = tf.matmul(_merge(inputs), product.W)
     z = z if product.b is None else tf.nn.bias_add(z, product.b)
     return tf.reshape(z, [time, batch, z.shape[-1]])
+
+
+def _in_time(x, parts):
+    """Return ``x`` as a number of parts along its first axis."""
+    if parts == 1:
+        return [x]
+    time = _sizes(x)[0]
+    borders = [time * part // parts for part in range(parts + 1)]
+    return [x[a:b] for a, b in itertools.pairwise(borders)]
 
 
 def _time_first(x, go_backwards):

@@ -2,7 +2,7 @@
 
 import keras
 
-from custom_layers.engine.dispatch import KERAS, choose
+from custom_layers.engine.dispatch import KERAS, NATIVE, TENSORFLOW_CPU, choose
 
 
 def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
@@ -21,8 +21,10 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
 
     Returns:
         Dict from the name of each recurrent layer, with " (2)" and so on where a name
-        repeats, to ``{"cpu": text, "gpu": text}``. A text names the kernel, and, for
-        Keras's loop, the first condition that keeps the layer from a better one.
+        repeats, to ``{"cpu": text, "gpu": text, "native": text}``. The first two name
+        the kernel, and, for Keras's loop, the first condition that keeps the layer from
+        a better one. The last one says whether the native kernel trains the layer on a
+        CPU, or why not.
 
     Example:
     >>> import keras
@@ -38,6 +40,7 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
         report[name] = {
             "cpu": _on_cpu(layer),
             "gpu": _in_words(*choose(layer, "gpu", training=True)),
+            "native": _native(layer),
         }
     return report
 
@@ -48,6 +51,16 @@ def _on_cpu(layer):
     if training[0] == inference[0]:
         return _in_words(*training)
     return f"{training[0]} in training, {inference[0]} at inference"
+
+
+def _native(layer):
+    """Return whether the native kernel trains a layer, or why not."""
+    if not hasattr(layer, "cell_class"):
+        return "not used: it is for layers of custom_layers"
+    kernel, reason = choose(layer, "cpu", training=True)
+    if kernel == NATIVE:
+        return "used in training on a CPU"
+    return f"not used: {reason if kernel in (KERAS, TENSORFLOW_CPU) else kernel}"
 
 
 def _in_words(kernel, reason):

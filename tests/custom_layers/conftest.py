@@ -8,7 +8,11 @@ import pytest
 from custom_layers.engine import dispatch
 
 if os.environ["KERAS_BACKEND"] != "tensorflow":
-    collect_ignore = ["test_counted_work.py", "test_tensorflow_cpu.py"]
+    collect_ignore = [
+        "test_counted_work.py",
+        "test_native.py",
+        "test_tensorflow_cpu.py",
+    ]
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The native kernel's C++ sources, and their library: where it is, how it is built."""

@@ -1,0 +1,84 @@
+// The recurrence of an LSTM in float32, forward and backward, for a training step.
+//
+// For sequences of B rows and n units, with z = x W + b of all steps given,
+//
+//     i = σ(z_i + U_i (m ⊙ h⁻) + p_i ⊙ c⁻)         f likewise; coupled: i = 1 − f
+//     g = tanh(z_g + U_g (m ⊙ h⁻))
+//     c = f ⊙ c⁻ + i ⊙ g
+//     o = σ(z_o + U_o (m ⊙ h⁻) + p_o ⊙ c)
+//     h = o ⊙ tanh(c)
+//
+// and a step that is not kept leaves h and c as they were. All arrays are row-major, the
+// steps come first: h is (steps + 1, B, n), with the initial state in its first row. What
+// the products with W make, or need, comes as two arrays, of the early and of the late
+// steps, so that TensorFlow can compute those products side by side.
+// Gates stand side by side in the order i, f, g, o; coupled, f, g, o.
+//
+// No row depends on another one, and its sums have one order. So results do not depend
+// on how rows are shared between threads. The gradient of p is a sum over rows: it is
+// taken over fixed tiles of ROWS rows, and then over the tiles, in order.
+#ifndef CUSTOM_LAYERS_LSTM_H
+#define CUSTOM_LAYERS_LSTM_H
+
+#include <stdint.h>
+
+namespace native_lstm {
+
+constexpr int ROWS = 8;  // of a tile
+
+struct Sizes {
+  int64_t steps, early;  // all steps, and those in the first array of two
+  int64_t batch, units;
+  int gates;       // 4, or 3 with coupled gates
+  bool peepholes;  // whether any is there
+};
+
+struct Forward {
+  Sizes size;
+  const float* z[2];         // (steps, B, gates·n), in two
+  const float* U;            // (n, gates·n)
+  const float* p;            // (3, n): p_i, p_f, p_o, zeros where there is none
+  const float* m;            // (B, n), or null
+  const unsigned char* keep; // (steps, B), or null
+  float *h, *c;              // (steps + 1, B, n), of which the first row is given
+  float* gates[2];           // like z: i, f, g, o; it may be z itself
+};
+
+struct Backward {
+  Sizes size;
+  const float *U, *p, *m;    // as above
+  const unsigned char* keep;
+  const float* gates[2];     // as the forward pass left them
+  const float* c;
+  const float* d_outputs;    // gradient of h of all steps (steps, B, n), or null
+  float* d_z[2];             // like z; it may be `gates` itself
+  float *d_h, *d_c;          // (B, n): those of the last states; become the initial ones'
+  float* d_p;                // (3, n)
+};
+
+// One implementation for one kind of processor. Rows from `begin` to `end` are a
+// thread's own; `begin` is a multiple of ROWS.
+struct Path {
+  const char* name;
+  int64_t (*packed_size)(const Sizes&);  // floats, of either direction
+  void (*pack_forward)(const Sizes&, const float* U, float* packed);
+  void (*pack_backward)(const Sizes&, const float* U, float* packed);
+  // `dropped`: room for 2·(end − begin)·n floats where there is m.
+  void (*forward)(const Forward&, const float* packed, int64_t begin, int64_t end,
+                  float* dropped);
+  // `d_p`: for each of all tiles (3, n), zeros at first.
+  void (*backward)(const Backward&, const float* packed, int64_t begin, int64_t end,
+                   float* d_p);
+};
+
+// By number: 1 portable, 2 AVX2 with FMA, 3 AVX-512; 0 the best that the processor has.
+// Null where the processor, or this build, lacks it.
+const Path* choose_path(int number);
+
+// Both use up to `threads` threads, this one among them; they may throw bad_alloc.
+void run_forward(const Path&, const Forward&, int threads);
+void run_backward(const Path&, const Backward&, int threads);
+
+}  // namespace native_lstm
+
+#endif

@@ -1,0 +1,181 @@
+"""The native kernel for training on a CPU, as TensorFlow sees it.
+
+The operators in ``native/`` compute the recurrence and its gradients. The products with
+W, and the gradients of W and U, stay outside: each is one large product. A derivative
+of the gradients is that of TensorFlow's loop.
+"""
+
+import functools
+import os
+import threading
+
+import tensorflow as tf
+
+from custom_layers.engine import tensorflow_cpu
+from custom_layers.engine.native import library
+
+VARIABLE = "CUSTOM_LAYERS_NATIVE"
+CHOICES = {"0": None, "1": 0} | {name: of[0] for name, of in library.PATHS.items()}
+
+
+def obstacle():
+    """Return why this process cannot use the kernel, or None."""
+    if _choice() is None:
+        return f"{VARIABLE} is 0"
+    path = library.find()
+    if path is None:
+        return "it is not built: run `python -m custom_layers.build_native`"
+    return load_error(path)
+
+
+def _choice():
+    """Return the number of the path to use, 0 for the best, or None for no kernel."""
+    value = os.environ.get(VARIABLE) or "1"
+    if value not in CHOICES:
+        raise ValueError(
+            f"{VARIABLE} must be one of {', '.join(CHOICES)}, got {value!r}"
+        )
+    return CHOICES[value]
+
+
+def threads():
+    """Return how many threads a call may use: cores, and what TensorFlow may use."""
+    if value := os.environ.get(f"{VARIABLE}_THREADS"):
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(
+                f"{VARIABLE}_THREADS must be a positive integer, got {value!r}"
+            )
+        return int(value)
+    cores = len(os.sched_getaffinity(0))
+    intra = tf.config.threading.get_intra_op_parallelism_threads()
+    inter = tf.config.threading.get_inter_op_parallelism_threads()
+    return min(cores, max(intra, inter)) if intra and inter else cores
+
+
+_loaded: list = []  # the library, once it is: TensorFlow cannot load another like it
+_loading = threading.Lock()
+
+
+def _operators(path):
+    """Return the operators; those of ``path`` if no library is loaded yet."""
+    with _loading:
+        if not _loaded:
+            _loaded.append(tf.load_op_library(str(path)))
+    return _loaded[0]
+
+
+def load_error(path):
+    """Return why a library does not load, or None."""
+    try:
+        _operators(path)
+    except (tf.errors.OpError, OSError) as error:
+        text = str(getattr(error, "message", error)).splitlines()[0]
+        return f"its library does not load: {text}"
+    return None
+
+
+PARTS = 2  # of the products with W: TensorFlow computes them side by side
+
+
+def recurrence(names):
+    """Return what computes `tensorflow_cpu.run_loop`, for an LSTM with these vectors.
+
+    It takes the products with W in `PARTS` parts.
+
+    Args:
+        names: Names of the vectors, out of ``"i"``, ``"f"`` and ``"o"``.
+    """
+    return functools.partial(_run, tuple(names))
+
+
+def _run(
+    names, step, projected, U, h_masks, states, vectors, unmasked, return_sequences
+):
+    operators, count = _operators(library.find()), PARTS + 3 + len(vectors)
+    options = {"path": _choice(), "threads": threads()}
+    m = _or_nothing(h_masks[0])
+    keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
+
+    def loop(early, late, U, h, c, *vectors):
+        z = tf.concat([early, late], axis=0)
+        parts = [z], [U], h_masks, [h, c], list(vectors), unmasked, return_sequences
+        outputs, new_states = tensorflow_cpu.run_loop(step, *parts)
+        return [outputs, *new_states] if return_sequences else new_states
+
+    @tf.custom_gradient
+    def recur(early, late, U, h, c, *vectors):
+        p = tf.zeros([0])
+        if vectors:
+            by_name = dict(zip(names, vectors, strict=True))
+            p = tf.stack([by_name.get(gate, tf.zeros_like(h[0])) for gate in "ifo"])
+        all_h, all_c, *gates = operators.custom_layers_lstm(
+            early, late, U, h, c, p, m, keep, **options
+        )
+        for states in (all_h, all_c):
+            states.set_shape([None, *h.shape])
+
+        def gradient(*upstream):
+            @tf.custom_gradient
+            def backward(*arguments):
+                d_outputs = arguments[count] if return_sequences else None
+                kept = *gates, all_c, _or_nothing(d_outputs), *arguments[-2:]
+                *d_z, d_h, d_c, d_p = operators.custom_layers_lstm_grad(
+                    U, p, m, keep, *kept, **options
+                )
+                results = (*d_z, d_h, d_c)
+                for d, x in zip(results, (early, late, h, c), strict=True):
+                    d.set_shape(x.shape)
+                d_U = _gradient_of_U(all_h, h_masks[0], d_z)
+                d_vectors = [d_p["ifo".index(name)] for name in names]
+
+                def second(*d_gradients):
+                    return _derivative(loop, arguments, count, d_gradients)
+
+                return (*d_z, d_U, d_h, d_c, *d_vectors), second
+
+            return backward(early, late, U, h, c, *vectors, *upstream)
+
+        results = (all_h[1:], all_h[-1], all_c[-1])
+        return results if return_sequences else results[1:], gradient
+
+    results = recur(*projected, U[0], *states, *vectors)
+    return results[0] if return_sequences else None, list(results[-2:])
+
+
+def _gradient_of_U(all_h, h_mask, d_z):
+    """Return the gradient of U, a sum of products that can run side by side."""
+    early = tf.shape(d_z[0])[0]
+    products = []
+    for h, d in zip((all_h[:early], all_h[early:-1]), d_z, strict=True):
+        h = h if h_mask is None else h * h_mask
+        rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (h, d)]
+        products.append(tf.matmul(*rows, transpose_a=True))
+    return tf.add_n(products)
+
+
+def _derivative(loop, arguments, count, d_gradients):
+    """Return the gradient of a loop's gradient, by TensorFlow's differentiation.
+
+    Args:
+        loop: Function of tensors.
+        arguments: Its ``count`` arguments, and then the gradients of its results.
+        count: See above.
+        d_gradients: Gradients of what the gradient of the loop is, for each argument.
+    """
+    inputs, upstream = list(arguments[:count]), list(arguments[count:])
+    with tf.GradientTape() as outer:
+        outer.watch([inputs, upstream])
+        with tf.GradientTape() as inner:
+            inner.watch(inputs)
+            results = loop(*inputs)
+        gradients = inner.gradient(
+            results, inputs, upstream, unconnected_gradients="zero"
+        )
+    return outer.gradient(
+        gradients, [*inputs, *upstream], list(d_gradients), unconnected_gradients="zero"
+    )
+
+
+def _or_nothing(x):
+    """Return x, or for None the tensor that stands for it."""
+    return tf.zeros([0]) if x is None else x

@@ -1,0 +1,90 @@
+// Runs the native kernel's core on sizes at random, for sanitizers: see native_fuzz.py.
+// Results must have the same bits on one thread and on several.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <vector>
+
+#include "lstm.h"
+
+using namespace native_lstm;
+
+namespace {
+
+typedef std::vector<float> Floats;
+
+Floats random_floats(int64_t count) {
+  Floats made(count);
+  for (float& x : made) x = (rand() % 2000 - 1000) / 1000.0f;
+  return made;
+}
+
+struct Problem {
+  Sizes s;
+  bool dropped, masked, every_output;
+  Floats z[2], U, p, m, h, c, d_outputs, d_state;
+  std::vector<unsigned char> keep;
+
+  Problem() {
+    s.steps = rand() % 6, s.early = s.steps ? rand() % (s.steps + 1) : 0;
+    s.batch = 1 + rand() % 40, s.units = 1 + rand() % 70;
+    s.gates = 3 + rand() % 2, s.peepholes = rand() % 2;
+    dropped = rand() % 2, masked = rand() % 2, every_output = rand() % 2;
+    const int64_t state = s.batch * s.units, width = s.gates * s.units;
+    z[0] = random_floats(s.early * s.batch * width);
+    z[1] = random_floats((s.steps - s.early) * s.batch * width);
+    U = random_floats(s.units * width), p = random_floats(3 * s.units);
+    m = random_floats(state), d_state = random_floats(state);
+    h = c = random_floats((s.steps + 1) * state);
+    d_outputs = random_floats(s.steps * state);
+    keep.resize(s.steps * s.batch);
+    for (unsigned char& each : keep) each = rand() % 2;
+  }
+
+  Floats results(const Path& path, int threads) const {
+    Floats h = this->h, c = this->c, d_h = d_state, d_c = d_state, d_p(3 * s.units);
+    Floats gates[2] = {z[0], z[1]}, d_z[2] = {z[0], z[1]};
+    const float* given_p = s.peepholes ? p.data() : nullptr;
+    const float* given_m = dropped ? m.data() : nullptr;
+    const unsigned char* given_keep = masked ? keep.data() : nullptr;
+    run_forward(path,
+                Forward{s, {z[0].data(), z[1].data()}, U.data(), given_p, given_m,
+                        given_keep, h.data(), c.data(),
+                        {gates[0].data(), gates[1].data()}},
+                threads);
+    run_backward(path,
+                 Backward{s, U.data(), given_p, given_m, given_keep,
+                          {gates[0].data(), gates[1].data()}, c.data(),
+                          every_output ? d_outputs.data() : nullptr,
+                          {d_z[0].data(), d_z[1].data()}, d_h.data(), d_c.data(),
+                          d_p.data()},
+                 threads);
+    Floats all;
+    for (const Floats* part : {&h, &c, &d_z[0], &d_z[1], &d_h, &d_c, &d_p})
+      all.insert(all.end(), part->begin(), part->end());
+    return all;
+  }
+};
+
+}  // namespace
+
+int main() {
+  int count = 0;
+  for (int round = 0; round < 150; ++round) {
+    const Problem problem;
+    for (int number : {1, 2, 3}) {
+      const Path* path = choose_path(number);
+      if (!path) continue;
+      const Floats first = problem.results(*path, 1);
+      for (int threads : {2, 5}) {
+        if (problem.results(*path, threads) != first) {
+          printf("other results on %d threads, path %s\n", threads, path->name);
+          return 1;
+        }
+        ++count;
+      }
+    }
+  }
+  printf("%d runs on several threads gave the results of one\n", count);
+  return 0;
+}

@@ -1,0 +1,551 @@
+"""The native kernel against loops in float64, on every path of the processor's."""
+
+import concurrent.futures
+import functools
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from cells import TIGHT, assert_close
+
+from custom_layers import (
+    CoupledLSTM,
+    PeepholeLSTM,
+    PeepholeLSTMCell,
+    WeightDropLSTM,
+    build_native,
+    kernel_report,
+)
+from custom_layers.engine import tensorflow_native
+from custom_layers.engine.native import library
+from custom_layers.engine.recurrent_layer import RecurrentLayer
+
+try:
+    library.compiler()
+except library.BuildError as problem:
+    pytestmark = [pytest.mark.skip(reason=str(problem))]
+else:
+    pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("native")]
+
+ALL = {"return_sequences": True, "return_state": True}
+F_ONLY, F_AND_O = {"peepholes": ("f",)}, {"peepholes": ("f", "o")}
+#: Layer, arguments, sizes (batch, steps, features, units), and whether there is a mask.
+CASES = {
+    "one of all": (PeepholeLSTM, ALL, (1, 1, 1, 1), False),
+    "a vector of units": (PeepholeLSTM, ALL, (8, 5, 3, 16), False),
+    "a unit more, a row more": (PeepholeLSTM, ALL, (9, 4, 3, 17), True),
+    "a unit less": (
+        PeepholeLSTM,
+        {**F_ONLY, "go_backwards": True},
+        (7, 3, 2, 15),
+        True,
+    ),
+    "no peepholes": (PeepholeLSTM, {**ALL, "peepholes": ()}, (17, 5, 3, 33), False),
+    "long sums": (PeepholeLSTM, {**ALL, "use_bias": False}, (3, 2, 5, 259), False),
+    "coupled": (CoupledLSTM, ALL, (10, 6, 3, 5), True),
+    "coupled, long sums": (CoupledLSTM, {**F_AND_O, **ALL}, (2, 3, 4, 130), False),
+    "coupled, last output": (
+        CoupledLSTM,
+        {**F_AND_O, "zero_output_for_mask": True},
+        (5, 7, 2, 8),
+        True,
+    ),
+    "400 steps": (PeepholeLSTM, {"return_state": True}, (9, 400, 3, 12), False),
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A cache in which the library is built."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        library.build()
+    return folder
+
+
+@pytest.fixture
+def native(built, monkeypatch):
+    """Turn the kernel on; on two threads where the work is worth it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(built))
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE_THREADS", "2")
+
+
+@pytest.fixture(params=library.PATHS)
+def path(request, monkeypatch, native):
+    """Force one of the paths."""
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", request.param)
+    layer, sizes = PeepholeLSTM(1), (1, 1, 1)
+    try:
+        tf.function(lambda: layer(np.ones(sizes, "float32"), training=True))()
+    except tf.errors.UnimplementedError:
+        pytest.skip(f"this processor, or this build, has no {request.param}")
+    return request.param
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Count how often the kernel is put into a graph."""
+    counted, run = [], tensorflow_native._run
+    monkeypatch.setattr(
+        tensorflow_native, "_run", lambda *a: counted.append(1) or run(*a)
+    )
+    return counted
+
+
+def made(layer_class, options, sizes, dtype="float32"):
+    """Return a layer with random weights, inputs, states and a mask: one draw for every
+    dtype."""
+    batch, steps, features, units = sizes
+    rng = np.random.default_rng(sum(sizes))
+    layer = layer_class(units, dtype=dtype, **options)
+    layer.build((batch, steps, features))
+    layer.set_weights(
+        [
+            rng.uniform(-1, 1, w.shape).astype("float32")
+            / (w.shape[0] ** 0.5 if len(w.shape) > 1 else 1)
+            for w in layer.get_weights()
+        ]
+    )
+    if steps > 100:  # the initial states are to be felt at the end
+        bias = layer.cell.bias.numpy()
+        bias[units : 2 * units] = 4
+        layer.cell.bias.assign(bias)
+    x = rng.normal(size=(batch, steps, features)).astype("float32")
+    states = rng.normal(size=(2, batch, units)).astype("float32")
+    mask = rng.random((batch, steps)) < 0.6
+    mask[:1] = False
+    return layer, x.astype(dtype), list(states.astype(dtype)), mask
+
+
+def values_and_gradients(layer, x, states, mask=None):
+    """Return a layer's results in training, and the gradients of inputs, states and
+    weights."""
+    with tf.GradientTape() as tape:
+        tape.watch([x, *states])
+        results = tf.nest.flatten(
+            layer(x, initial_state=states, mask=mask, training=True)
+        )
+        waves = [
+            tf.sin(
+                tf.reshape(tf.cast(tf.range(1, tf.size(r) + 1), r.dtype), tf.shape(r))
+            )
+            for r in results
+        ]
+        loss = tf.add_n(
+            [tf.reduce_sum(w * r) for w, r in zip(waves, results, strict=True)]
+        )
+    sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
+    return [*results, *tape.gradient(loss, sources)]
+
+
+def in_graph(*arguments, jit_compile=False):
+    """Return values and gradients, computed in a graph, as NumPy arrays."""
+    layer, *tensors = arguments
+    tensors = tf.nest.map_structure(
+        lambda each: None if each is None else tf.convert_to_tensor(each), tensors
+    )
+    compute = tf.function(
+        functools.partial(values_and_gradients, layer), jit_compile=jit_compile
+    )
+    return [np.asarray(each) for each in compute(*tensors)]
+
+
+@functools.cache
+def expected(name):
+    """Return what the loop in float64 gives for a case."""
+    layer_class, options, sizes, masked = CASES[name]
+    layer, x, states, mask = made(layer_class, options, sizes, "float64")
+    cell = layer.cell_class.from_config(layer.cell.get_config())
+    around = (
+        "return_sequences",
+        "return_state",
+        "go_backwards",
+        "zero_output_for_mask",
+    )
+    options = {key: options[key] for key in options if key in around}
+    loop = keras.layers.RNN(cell, dtype="float64", **options)
+    loop.build(x.shape)
+    loop.set_weights(layer.get_weights())
+    return in_graph(loop, x, states, mask if masked else None)
+
+
+def check(name):
+    """Assert that the kernel agrees with the loop in a case."""
+    layer_class, options, sizes, masked = CASES[name]
+    layer, x, states, mask = made(layer_class, options, sizes)
+    actual = in_graph(layer, x, states, mask if masked else None)
+    for mine, wanted in zip(actual, expected(name), strict=True):
+        assert_close(mine, wanted, TIGHT)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_are_those_of_keras_loop(name, path, calls):
+    check(name)
+    assert calls == [1]
+
+
+def test_shapes_at_random(path, rng):
+    for _ in range(4):
+        sizes = tuple(int(size) for size in rng.integers(1, (40, 6, 9, 70)))
+        layer, x, states, mask = made(PeepholeLSTM, ALL, sizes)
+        loop, *_ = made(PeepholeLSTM, ALL, sizes, "float64")
+        wanted = in_graph(
+            loop, x.astype("float64"), [s.astype("f8") for s in states], mask
+        )
+        for mine, other in zip(in_graph(layer, x, states, mask), wanted, strict=True):
+            assert_close(mine, other)
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_results_are_bit_identical_for_any_number_of_threads(
+    layer_class, path, monkeypatch
+):
+    results = []
+    for count in ("1", "2", "2", "3", "64"):
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE_THREADS", count)
+        options = {**ALL, "peepholes": ("f", "o")}
+        layer, x, states, mask = made(layer_class, options, (45, 30, 5, 40))
+        results.append(in_graph(layer, x, states, mask))
+    for other in results[1:]:
+        for mine, first in zip(other, results[0], strict=True):
+            assert np.array_equal(mine, first)
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM])
+def test_dropout_is_that_of_the_loop(layer_class, path, calls, monkeypatch):
+    options = {**ALL, "dropout": 0.3, "recurrent_dropout": 0.4, "tied_dropout": True}
+    results = []
+    for choice in (path, "0"):
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+        layer, x, states, mask = made(
+            layer_class, {**options, "seed": 3}, (11, 6, 4, 18)
+        )
+        results.append(in_graph(layer, x, states, mask))
+    for mine, other in zip(*results, strict=True):
+        assert_close(mine, other)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("batch, steps", [(1, 3), (0, 2)])
+def test_sizes_that_are_unknown_or_zero(batch, steps, calls, monkeypatch):
+    some = [tf.TensorSpec((None, None, 3)), [tf.TensorSpec((None, 5))] * 2]
+    results = []
+    for choice in "10":
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+        layer, x, states, _ = made(PeepholeLSTM, ALL, (batch, steps, 3, 5))
+        compute = tf.function(
+            functools.partial(values_and_gradients, layer),
+            input_signature=some,
+            jit_compile=False,
+        )
+        results.append(compute(x, states))
+    for mine, other in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+    assert calls == [1]
+
+
+def test_second_derivatives_are_those_of_the_loop(calls, monkeypatch):
+    def curvature(layer, x, states):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                outputs = layer(x, initial_state=states, training=True)
+                loss = tf.reduce_sum(tf.sin(outputs))
+            slope = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+        weights = [weight.value for weight in layer.trainable_weights]
+        return outer.gradient(slope, [x, *weights])
+
+    results = []
+    for choice in "10":
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+        layer, x, states, _ = made(PeepholeLSTM, {}, (3, 4, 2, 5))
+        tensors = tf.nest.map_structure(tf.constant, [x, states])
+        compute = tf.function(functools.partial(curvature, layer), jit_compile=False)
+        results.append(compute(*tensors))
+    for mine, other in zip(*results, strict=True):
+        assert_close(mine, other)
+    assert calls == [1]
+
+
+def test_xla_gets_the_loop(calls):
+    name = "a unit more, a row more"
+    layer_class, options, sizes, _ = CASES[name]
+    layer, x, states, mask = made(layer_class, options, sizes)
+    actual = in_graph(layer, x, states, mask, jit_compile=True)
+    for mine, wanted in zip(actual, expected(name), strict=True):
+        assert_close(mine, wanted)
+    assert not calls
+
+
+def test_a_mask_for_each_feature_gets_the_loop(calls):
+    layer, x, *_ = made(PeepholeLSTM, {}, (2, 3, 4, 4))
+    mask = np.ones((2, 3, 4), bool)
+    tf.function(lambda: layer(x, mask=tf.constant(mask), training=True))()
+    assert not calls
+
+
+class Mirrored(PeepholeLSTMCell):
+    """A cell with other equations."""
+
+    @staticmethod
+    def equations(z, p, states, σ, φ):
+        z.g = -z.g
+        return PeepholeLSTMCell.equations(z, p, states, σ, φ)
+
+
+class MirroredLSTM(RecurrentLayer):
+    """Its layer."""
+
+    cell_class = Mirrored
+
+
+@pytest.mark.parametrize(
+    ("layer_class", "options", "reason"),
+    [
+        (PeepholeLSTM, {}, None),
+        (CoupledLSTM, {"tied_dropout": True, "recurrent_dropout": 0.1}, None),
+        (WeightDropLSTM, {}, None),
+        (PeepholeLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
+        (
+            PeepholeLSTM,
+            {"recurrent_activation": "hard_sigmoid"},
+            "recurrent_activation is hard_sigmoid, it needs sigmoid",
+        ),
+        (PeepholeLSTM, {"dtype": "float64"}, "the dtype is float64, it needs float32"),
+        (PeepholeLSTM, {"cell_clip": 3.0}, "cell_clip is 3.0, it needs None"),
+        (PeepholeLSTM, {"layer_norm": True}, "layer_norm is True"),
+        (PeepholeLSTM, {"zoneout_h": 0.1}, "zoneout_h is 0.1"),
+        (PeepholeLSTM, {"projection": 2}, "projection is 2"),
+        (PeepholeLSTM, {"unroll": True}, "unroll is True"),
+        (
+            PeepholeLSTM,
+            {"recurrent_dropout": 0.1},
+            "recurrent_dropout needs tied_dropou",
+        ),
+        (MirroredLSTM, {}, "it has no equations of Mirrored"),
+        (keras.layers.LSTM, {}, "it is for layers of custom_layers"),
+    ],
+)
+def test_the_report_says_whether_it_is_used_and_why_not(
+    layer_class, options, reason, calls
+):
+    layer = layer_class(4, **options)
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    report = kernel_report(layer)[layer.name]
+    if reason is None:
+        assert report["native"] == "used in training on a CPU"
+        assert report["cpu"].startswith("the native kernel in training, Keras's loop")
+    else:
+        assert report["native"].startswith("not used: " + reason)
+        assert "native" not in report["cpu"]
+    assert bool(calls) == (reason is None)
+
+
+def test_it_can_be_turned_off_and_misspelled(calls, monkeypatch):
+    layer = PeepholeLSTM(4)
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "0")
+    report = kernel_report(layer)[layer.name]["native"]
+    assert report == "not used: CUSTOM_LAYERS_NATIVE is 0"
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    assert not calls
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "off")
+    with pytest.raises(
+        ValueError, match="one of 0, 1, portable, avx2, avx512, got 'off"
+    ):
+        kernel_report(layer)
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE_THREADS", "0")
+    with pytest.raises(ValueError, match="THREADS must be a positive integer, got '0'"):
+        tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x7fELF of another machine"])
+def test_without_a_library_that_loads_everything_works(
+    content, calls, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tensorflow_native, "_loaded", [])
+    reason = "it is not built: run `python -m custom_layers.build_native`"
+    if content is not None:
+        (library.cache() / library._key()).mkdir(parents=True)
+        (library.cache() / library._key() / "0.so").write_bytes(content)
+        reason = "its library does not load: "
+    layer = PeepholeLSTM(4)
+    report = kernel_report(layer)[layer.name]
+    assert report["native"].startswith(f"not used: {reason}")
+    assert report["cpu"].startswith("TensorFlow's CPU loop in training")
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    assert not calls
+
+
+def test_saved_files_do_not_need_it(calls, tmp_path, monkeypatch):
+    inputs = keras.Input((None, 3))
+    layer = keras.layers.Bidirectional(PeepholeLSTM(4, return_sequences=True))
+    hidden = CoupledLSTM(5)(layer(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
+    model.compile("adam", "mse")
+    x = np.random.default_rng(1).normal(size=(12, 6, 3)).astype("float32")
+    before = model.get_weights()
+    model.fit(x, x[:, 0, :1], validation_split=0.5, verbose=0)
+    assert calls
+    assert not any(map(np.array_equal, before, model.get_weights()))
+    predicted = model.predict(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    model.export(tmp_path / "exported", verbose=False)
+    graph = (tmp_path / "exported/saved_model.pb").read_bytes()
+    assert b"MatMul" in graph and b"CustomLayersLstm" not in graph
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "0")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_close(loaded.predict(x, verbose=0), predicted)
+    traced = len(calls)
+    loaded.fit(x, x[:, 0, :1], verbose=0)
+    assert len(calls) == traced
+
+
+#: A line of lstm_path.cc, what stands there in its place, and the case that tells.
+MISTAKES = {
+    "o sees the old c": ("z[O] + p_o * c)", "z[O] + p_o * old)", "one of all"),
+    "i = 1": (": 1.0f - f;\n          V c", ": V{} + 1.0f;\n          V c", "coupled"),
+    "p_o has no part in d_c": ("d_z_o * p_o;", "0.0f * p_o;", "a vector of units"),
+    "tanh' = 1 - tanh": ("1.0f - shown * shown", "1.0f - shown", "one of all"),
+    "coupled f without g": ("old - g)", "old)", "coupled"),
+    "p_f has no part in d_c⁻": (" + d_z_f * p_f;", ";", "a unit less"),
+    "a masked step hands no d_h on": (
+        "d_h += load(a.d_h + at, width);",
+        "d_h += V{};",
+        "a unit more, a row more",
+    ),
+    "long sums begin anew": (
+        "B + first * COLUMNS * LANES",
+        "B",
+        "long sums",
+    ),
+    "the last row is left out": (
+        "r < count; ++r) {\n          const int64_t at = (row + r) * n + unit;",
+        "r < count - (count == 1); ++r) {\n"
+        "          const int64_t at = (row + r) * n + unit;",
+        "a unit more, a row more",
+    ),
+}
+
+
+@pytest.fixture
+def operators(tmp_path, monkeypatch):
+    """A function that builds a copy of the sources with a mistake in it, only the
+    portable path, and has it used. Its operators have names of their own."""
+    names = itertools.count()
+
+    def plant(right, wrong):
+        folder = tmp_path / f"copy{next(names)}"
+        shutil.copytree(library.SOURCES, folder)
+        source, op = folder / "lstm_path.cc", folder / "tensorflow_op.cc"
+        assert source.read_text().count(right) == 1
+        source.write_text(source.read_text().replace(right, wrong))
+        name = f"Mistake{abs(hash(right))}Lstm"
+        op.write_text(op.read_text().replace("CustomLayersLstm", name))
+        monkeypatch.setattr(library, "SOURCES", folder)
+        monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O1", "-fPIC"))
+        monkeypatch.setattr(library, "PATHS", {"portable": library.PATHS["portable"]})
+        built = tf.load_op_library(str(library._compile(library.compiler(), folder)))
+        found = {name: getattr(built, name) for name in dir(built)}
+        forward, backward = sorted(
+            (name for name in found if name.startswith("mistake")), key=len
+        )[:2]
+        there = types.SimpleNamespace(
+            custom_layers_lstm=found[forward], custom_layers_lstm_grad=found[backward]
+        )
+        monkeypatch.setattr(tensorflow_native, "_loaded", [there])
+
+    return plant
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_planted_mistake_is_caught(mistake, operators):
+    right, wrong, case = MISTAKES[mistake]
+    operators(right, wrong)
+    with pytest.raises(AssertionError, match="relative error"):
+        check(case)
+
+
+def test_an_unplanted_copy_passes(operators):
+    operators("V c = f * old + i * g;", "V c = i * g + f * old;")
+    check("a unit more, a row more")
+
+
+def builder(capsys):
+    """Run the command; return its status, and what it prints to either stream."""
+    status = build_native.main()
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def test_the_command_builds_once(built, capsys):
+    status, out, err = builder(capsys)
+    assert (status, err) == (0, "")
+    assert out == f"native kernel: ready, {library.find()}\n"
+    assert str(built) in out
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"PATH": "/nowhere"}, "there is no C++ compiler (c++, g++, clang++, or CXX)"),
+        ({"CXX": "/nowhere/c++ -O2"}, "CXX is '/nowhere/c++', which is no program"),
+        ({"CXX": "false"}, "false failed: status 1"),
+        ({"XDG_CACHE_HOME": "/dev/null"}, "Not a directory"),
+        ({"XDG_CACHE_HOME": "/proc/nowhere"}, "No such file or directory"),
+    ],
+)
+def test_what_keeps_it_from_building_is_one_line(variables, said, capsys, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    status, out, err = builder(capsys)
+    assert (status, out) == (2, "")
+    assert said in err and err.count("\n") == 1
+    assert err.startswith(
+        "native kernel: not built, training on a CPU uses TensorFlow's"
+    )
+
+
+def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, capsys, monkeypatch):
+    broken = tmp_path / "sources"
+    shutil.copytree(library.SOURCES, broken)
+    (broken / "lstm.h").write_text("mistake\n")
+    monkeypatch.setattr(library, "SOURCES", broken)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    status, _, err = builder(capsys)
+    assert status == 2 and "error" in err and err.count("\n") == 1
+    assert not [path for path in library.cache().rglob("*") if path.is_file()]
+
+
+def test_two_builders_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O0", "-fPIC"))
+    monkeypatch.setattr(library, "PATHS", {"portable": library.PATHS["portable"]})
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda _: library.build(), range(2))
+    assert first[0] == second[0] and first[1] and second[1]
+    assert [path for path in library.cache().rglob("*") if path.is_file()] == [first[0]]
+    assert first[0].read_bytes().startswith(b"\x7fELF")
+
+
+def test_the_module_is_a_command(tmp_path):
+    """With no compiler to be found: one line, and no traceback."""
+    result = subprocess.run(
+        [sys.executable, "-m", "custom_layers.build_native"],
+        env={**os.environ, "PATH": "/nowhere", "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("native kernel: not built")
