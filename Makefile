@@ -32,8 +32,6 @@ help:  ## list the targets
 	@echo "Variables of compare: TASK CELLS SEEDS BUDGET ARGS; RAY_ADDRESS runs it on a cluster"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
-	@$(VENV)/python -m custom_layers.build_native 2>&1 | grep '^native kernel' || \
-		echo "native kernel: not built; '$(VENV)/python -m custom_layers.build_native' says why"
 
 .venv/ready: requirements.txt
 	@test -x $(VENV)/pip || $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
