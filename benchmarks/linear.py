@@ -2,8 +2,9 @@
 
 A logistic regression on the words, pairs and triples that a review holds, each weighted
 with its naive Bayes log-count ratio: NBSVM of Wang & Manning, "Baselines and bigrams"
-(2012), with the logistic loss. It has the training and the validation reviews of the
-program's default preset. ``TFDS_DATA_DIR`` names the folder of the data.
+(2012), with the logistic loss and without its interpolation. It has the training and
+the validation reviews of the program's default preset. ``TFDS_DATA_DIR`` names the
+folder of the data.
 """
 
 import time

@@ -36,7 +36,7 @@ from recipes.training.evidence import fit_evidence
 from recipes.training.fit import create_variables, fit, predict
 from recipes.training.regions import PASSES, UNITS, RegionLearner, region_vectors
 
-SEGMENT = 25  # words that the modern preset's network reads in one go
+SEGMENT = 25  # words that the networks of modern and best read in one go
 COUNTED_WORDS = 60_000  # the most frequent ones, of which there is evidence
 REGION_WORDS = 30_000  # of which there are vectors in the preset best
 REGION_LENGTH = 1000  # words of a text from which these are learnt, the last ones
@@ -108,7 +108,8 @@ def make_tokenizer(texts, vocabulary, length):
     and spaces has the numbers of the plain one. A saved model does the same.
 
     Args:
-        texts: The texts whose words are counted: the training split alone.
+        texts: The texts whose words are counted: those of the training split and, in
+            the preset best, the unlabelled ones; never those of validation or test.
         vocabulary: How many words to know.
         length: How many words to keep.
     """
@@ -168,8 +169,9 @@ def make_modern(config, steps, with_regions=False):
 
     The review is cut into segments of 25 words, which the recurrent layer reads side by
     side, as a larger batch; maximum and mean of its outputs over all words decide, with
-    the mean word vector. Half of the evidence joins each word's vector. Its sum joins
-    what decides; that of the ratios is divided by the root of the number of words.
+    the mean word vector. Half of the evidence joins each word's vector. The sum of all
+    of it joins what decides; that of the ratios is divided by the root of the number of
+    words.
 
     Args:
         config: The `ImdbConfig`.
@@ -254,7 +256,9 @@ def guess_labels(run, model, known, words):
         words: Word numbers of the unlabelled reviews.
     """
     with contextlib.suppress(FileNotFoundError):
-        return run.folder.read(run.folder.guesses, parse_guesses)
+        return run.folder.read(
+            run.folder.guesses, lambda content: parse_guesses(content, len(words))
+        )
     weights = NgramWeights(counted_words(run.config), kinds=2)
     evidence = fit_evidence(weights, *known)
     inputs, targets = {"words": known[0], "evidence": evidence}, known[1][:, None]
@@ -298,11 +302,11 @@ def learn_regions(run, texts):
     return learner.inside.numpy()
 
 
-def parse_guesses(content):
-    """Return the array that a file of guesses holds."""
+def parse_guesses(content, count):
+    """Return the probabilities that a file of guesses holds, an array ``(count,)``."""
     guesses = np.load(io.BytesIO(content))
-    if guesses.ndim != 1 or not np.all((guesses >= 0) & (guesses <= 1)):
-        raise ValueError("it holds no probabilities")
+    if guesses.shape != (count,) or not np.all((guesses >= 0) & (guesses <= 1)):
+        raise ValueError(f"it does not hold {count:,} probabilities")
     return guesses
 
 

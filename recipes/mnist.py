@@ -132,6 +132,7 @@ def distort(images, seed, amount):
     count = tf.shape(images)[0]
 
     def draw(limit, number):
+        # With these, seed 1's shears are seed 2's angles: of other images, at least.
         seeds = tf.stack([seed[0] + number, seed[1]])
         return tf.random.stateless_uniform(
             (count, 1, 1), seeds, -amount * limit, amount * limit

@@ -19,7 +19,7 @@ def group_by_film(texts):
     The data do not name the film. Two reviews are the more alike the more rare words
     they share: Σ 1 / log2(n), over the words of both that n reviews hold, 2 ≤ n ≤ 100.
     The most similar ones come together first, down to a similarity of 1, in groups of
-    at most 60 reviews. (IMDB has at most 30 reviews of a film in each split.)
+    at most 60 reviews. (IMDB has at most 30 reviews of a film.)
 
     Args:
         texts: The reviews, ``(n,)``, of bytes.

@@ -10,9 +10,10 @@ STRENGTH = 3.0  # C of the logistic regression
 def log_count_ratios(holds, labels, trust=None, least=2):
     """Return naive Bayes's log-count ratio r of each n-gram.
 
-    r = ln((p / ‖p‖₁) / (q / ‖q‖₁)), where p is 1 + the number of good reviews that hold
-    the n-gram, and q that of bad ones: Wang & Manning, "Baselines and bigrams" (2012),
-    section 2.1. N-grams that fewer than ``least`` reviews hold do not count: r is 0.
+    r = ln((p / ‖p‖₁) / (q / ‖q‖₁)), where p is 1 + the trust in the good reviews that
+    hold the n-gram, and q that in the bad ones. With a trust of 1 in each it is that of
+    Wang & Manning, "Baselines and bigrams" (2012), section 2.1. N-grams that fewer than
+    ``least`` reviews hold do not count: r is 0.
 
     Args:
         holds: Which review holds which n-gram, a sparse matrix of ones.
@@ -31,8 +32,8 @@ def weigh(holds, labels, trust, least):
     """Return two weights of each n-gram, ``(n-grams, 2)``.
 
     They are r, and r times its coefficient in a logistic regression on the reviews'
-    n-grams, weighted with r: NBSVM of Wang & Manning, with the logistic loss. The
-    arguments are those of `log_count_ratios`.
+    n-grams, weighted with r: NBSVM of Wang & Manning, with the logistic loss, and
+    without its interpolation. The arguments are those of `log_count_ratios`.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
@@ -48,7 +49,8 @@ def fit_evidence(layer, words, labels, groups, more=None, least=2):
 
     The layer gets the weights of all training reviews together. But a training review's
     own evidence must not hold its label: it is weighed without the tenth of the reviews
-    in which it is itself, and all of its group.
+    in which it is itself, and all of its group. That holds for the labels: the
+    probabilities of ``more`` may come from a network that has learnt from all of them.
 
     Args:
         layer: The `custom_layers.NgramWeights`, whose table is set.

@@ -23,9 +23,9 @@ CHUNK = 100  # words that are cut out of the texts in a row
 BATCH = 64  # chunks
 NEGATIVES = 1000  # words that all regions of a batch are to tell from their neighbours
 LEARNING_RATE = 0.1  # of AdaGrad, at its start
-RARE = 1e-4  # words that are more frequent count less: the root of this ratio
-POSITIVES_WEIGH = 1 / 5  # of what all negatives together weigh
-PRIOR = 3.0  # that a word is no neighbour: the log-odds
+COMMON = 1e-4  # neighbours of a larger share f of all words count √(COMMON / f)
+POSITIVES_WEIGH = 1 / 5  # all neighbours together, against all negatives
+PRIOR = 3.0  # subtracted from each score: the log-odds that a word is no neighbour
 
 
 def region_vectors(vectors):
@@ -35,10 +35,10 @@ def region_vectors(vectors):
         vectors: Of the words, ``(batch, words, units)``; zeros where there is none.
     """
     sums = keras.layers.AveragePooling1D(REGION, strides=1, padding="same")(vectors)
-    return unit_length(ops.relu(sums))
+    return unit_mean_square(ops.relu(sums))
 
 
-def unit_length(vectors):
+def unit_mean_square(vectors):
     """Return vectors scaled to a mean square of 1; zeros stay zeros."""
     square = ops.mean(ops.square(vectors), axis=-1, keepdims=True)
     return vectors * ops.rsqrt(square + 1e-12)
@@ -46,6 +46,9 @@ def unit_length(vectors):
 
 class RegionLearner:
     """Learns the vectors; `save` and `load` keep all that goes on from pass to pass.
+
+    The texts are read as one, each after the one before, so that a few neighbours are
+    of another text.
 
     Args:
         words: Word numbers of all texts, ``(texts, words)``, 0 where there is none and
@@ -61,11 +64,12 @@ class RegionLearner:
         frequency = count / count.sum()
         count[:2] = 0  # what is unknown is no neighbour
         self.up_to = np.cumsum(count**0.75) / np.sum(count**0.75)
-        weights = np.minimum(1, np.sqrt(RARE / np.maximum(frequency, 1e-12)))
+        weights = np.minimum(1, np.sqrt(COMMON / np.maximum(frequency, 1e-12)))
         self.weights = tf.constant(np.where(count > 0, weights, 0), "float32")
         rng = np.random.default_rng([seed, 0])
         first = rng.normal(0, 0.1, (vocabulary, UNITS)).astype("float32")
-        # Of the words in a region, and of those around it; and AdaGrad's sums.
+        # Of the words in a region, and of those around it. And AdaGrad's sums, one for
+        # each word: of its gradient's mean square.
         self.inside, self.around = tf.Variable(first), tf.Variable(0 * first)
         small = np.full(vocabulary, 1e-8, "float32")
         self.sums = [tf.Variable(small), tf.Variable(small)]
@@ -109,7 +113,7 @@ class RegionLearner:
             tape.watch([inside, around])
             vectors = tf.reshape(tf.gather(inside, read_place), (-1, CHUNK, UNITS))
             sums = tf.nn.avg_pool1d(vectors, REGION, 1, "VALID")
-            regions = unit_length(tf.nn.relu(sums))
+            regions = unit_mean_square(tf.nn.relu(sums))
             targets = tf.gather(around, told_place)
             words = tf.reshape(targets[:-NEGATIVES], (-1, CHUNK, UNITS))
             scale = 2 / UNITS**0.5

@@ -39,10 +39,15 @@ def test_every_cell_learns_in_every_network(cell, rng):
         for preset, config in program.PRESETS.items():
             config = dataclasses.replace(config, cell=cell, units=8, **changes)
             config.check()
+            inputs = modern_inputs
             if preset == "classic":
                 model, inputs = program.make_classic(config), classic_inputs
+            elif preset == "modern":
+                model = program.make_modern(config, 2)
+            elif program is mnist:
+                model = mnist.make_best(config, 2)
             else:
-                model, inputs = program.make_modern(config, 2), modern_inputs
+                model = imdb.make_modern(config, 2, with_regions=True)
             model.run_eagerly = True
             before = [weight.numpy() for weight in model.trainable_weights]
             model.optimizer.iterations.assign(1)  # the learning rate may start from 0

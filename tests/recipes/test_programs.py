@@ -134,7 +134,7 @@ def test_regions_are_resumed_after_the_last_whole_pass(tmp_path, monkeypatch, ca
         np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", b"nan"])
+@pytest.mark.parametrize("content", [b"", b"no array", b"nan", b"too few"])
 def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsys):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
@@ -144,7 +144,9 @@ def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsy
     assert imdb.main(flags) == 130
     folder = RunFolder(tmp_path / "imdb" / "stopped")
     if content == b"nan":
-        np.save(folder.guesses, np.full(200, np.nan))
+        np.save(folder.guesses, np.full_like(np.load(folder.guesses), np.nan))
+    elif content == b"too few":
+        np.save(folder.guesses, np.load(folder.guesses)[1:])
     else:
         folder.guesses.write_bytes(content)
     with pytest.raises(UserError, match="guesses.npy") as raised:
@@ -252,7 +254,7 @@ def test_saved_models_predict_in_another_process(tmp_path, rng):
     images = rng.uniform(size=(3, 28, 28)).astype("float32")
     asked = [(str(digits.model), images.tolist())]
     texts = ["", "zzz qqq", "the plot was superb .", "what a film " * 1000, "\n"]
-    for preset in ("classic", "modern"):
+    for preset in PRESETS:
         _, _, reviews = train("imdb", tmp_path / preset, f"--preset {preset}")
         asked.append((str(reviews.model), texts))
     result = subprocess.run(
