@@ -168,8 +168,8 @@ def test_page_of_cells_names_the_times_of_the_benchmarks(layer, section, charts)
 
 
 def test_one_direction():
-    """recipes → custom_layers → keras, and TensorFlow for its loops on a CPU, for
-    text, which no other backend has, and for the export to ONNX, which traces its
+    """recipes → custom_layers → keras, and TensorFlow for its loops and the native
+    kernel on a CPU, for text, which no other backend has, and for the export to ONNX, which traces its
     graphs; the references import no Keras."""
     for path in (ROOT / "custom_layers").rglob("*.py"):
         imported = set(
@@ -179,7 +179,10 @@ def test_one_direction():
                 re.M,
             )
         )
-        needs_it = path.name in ("tensorflow_cpu.py", "text.py", "tracing.py")
+        needs_it = path.name in (
+            *("tensorflow_cpu.py", "tensorflow_native.py"),
+            *("text.py", "tracing.py"),
+        )
         assert imported <= ({"tensorflow"} if needs_it else set()), path
     assert not re.search(
         r"^\s*(from|import) (?!numpy)",
