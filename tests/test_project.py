@@ -169,8 +169,8 @@ def test_page_of_cells_names_the_times_of_the_benchmarks(layer, section, charts)
 
 def test_one_direction():
     """recipes → custom_layers → keras, and TensorFlow for its loops and the native
-    kernel on a CPU, for text, which no other backend has, and for the export to ONNX, which traces its
-    graphs; the references import no Keras."""
+    kernel on a CPU, for text, which no other backend has, and for the export to ONNX,
+    which traces its graphs; the references import no Keras."""
     for path in (ROOT / "custom_layers").rglob("*.py"):
         imported = set(
             re.findall(
