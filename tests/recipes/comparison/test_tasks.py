@@ -22,17 +22,9 @@ CONSTANT = {name for name in TASKS if name.split("-")[0] in ("pulses", "spikes")
 
 
 @functools.cache
-def small_mnist(source):
-    sample = load_mnist("sample")
-    train, test = (
-        tuple(array[:60] for array in split) for split in (sample.train, sample.test)
-    )
-    return Dataset("sample", sample.description, train, test)
-
-
-@functools.cache
-def small_imdb(source):
-    sample = load_imdb("sample")
+def small(load):
+    """Return sixty examples of each split of a sample."""
+    sample = load("sample")
     train, test = (
         tuple(array[:60] for array in split) for split in (sample.train, sample.test)
     )
@@ -41,8 +33,8 @@ def small_imdb(source):
 
 @pytest.fixture(autouse=True)
 def few_examples(monkeypatch):
-    monkeypatch.setattr(mnist_pixels, "load", small_mnist)
-    monkeypatch.setattr(reviews, "load_imdb", small_imdb)
+    monkeypatch.setattr(mnist_pixels, "load", lambda _: small(load_mnist))
+    monkeypatch.setattr(reviews, "load_imdb", lambda _: small(load_imdb))
     reviews.load.cache_clear()
 
 
@@ -498,7 +490,7 @@ def test_pixels_are_those_of_the_rows_and_permuted_ones_in_a_fixed_order():
     (rows, labels), (pixels, same), (permuted, again) = (
         TASKS[f"mnist-{order}"].test() for order in ("rows", "pixels", "permuted")
     )
-    images, wanted = small_mnist("sample").test
+    images, wanted = small(load_mnist).test
     np.testing.assert_array_equal(labels, wanted)
     np.testing.assert_array_equal(same, wanted)
     np.testing.assert_array_equal(again, wanted)
@@ -544,7 +536,7 @@ def test_mnist_is_solved_by_the_labels_and_guessing_has_a_tenth():
 def test_a_review_is_its_last_words():
     """Numbers stand for the same words throughout, and zeros before a short review."""
     task = TASKS["imdb"]
-    texts, labels = small_imdb("auto").test
+    texts, labels = small(load_imdb).test
     x, y = task.test()
     words = [bytes(it).split() for it in standardize_text(texts).numpy()]
     order = np.random.default_rng(0).permutation(60)
