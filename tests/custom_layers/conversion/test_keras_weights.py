@@ -325,7 +325,10 @@ def test_numbers_beyond_the_range_of_the_layer_are_refused(rng):
         kernel = convert(dtype="float64").get_weights()[0]
         np.testing.assert_array_equal(kernel, weights[0])
     with pytest.raises(ValueError, match="numbers of float16, up to 6.55e"):
-        convert_layer(layer, PeepholeLSTM, dtype="float16")
+        # JAX has no orthogonal matrices of float16.
+        convert_layer(
+            layer, PeepholeLSTM, dtype="float16", recurrent_initializer="zeros"
+        )
     sums = {"weight_ih_l0": (16, 5), "weight_hh_l0": (16, 4)}
     sums |= {"bias_ih_l0": (16,), "bias_hh_l0": (16,)}
     with pytest.raises(
