@@ -117,6 +117,11 @@ def make_tokenizer(texts, vocabulary, length):
         max_tokens=vocabulary, standardize=standardize_text, name="vectorize"
     )
     vectorize.adapt(tf.data.Dataset.from_tensor_slices(texts).batch(1000))
+    return with_length(vectorize, length)
+
+
+def with_length(vectorize, length):
+    """Return the tokenizer of `make_tokenizer` around its layer ``vectorize``."""
     text = keras.Input((), dtype="string", name="text")
     numbers = vectorize(text)
     count = ops.sum(ops.cast(ops.not_equal(numbers, 0), "int32"), axis=1, keepdims=True)
@@ -278,17 +283,18 @@ def guess_labels(run, model, known, words):
     return guesses
 
 
-def learn_regions(run, texts):
+def learn_regions(run, tokenizer, texts):
     """Learn the vectors of words in regions from texts; return them.
 
     The run's folder keeps every pass: a resumed run does not repeat it.
 
     Args:
         run: The `Run`.
+        tokenizer: The network's, whose numbers of words are those of the vectors.
         texts: All texts that may be used, with labels or without.
     """
-    tokenizer = make_tokenizer(texts, REGION_WORDS, REGION_LENGTH)
-    learner = RegionLearner(in_batches(tokenizer, texts), REGION_WORDS, run.config.seed)
+    longer = with_length(tokenizer.get_layer("vectorize"), REGION_LENGTH)
+    learner = RegionLearner(in_batches(longer, texts), REGION_WORDS, run.config.seed)
     with contextlib.suppress(FileNotFoundError):
         run.folder.read(run.folder.regions, learner.load)
     while learner.done < PASSES:
@@ -340,7 +346,7 @@ def train(run, dataset):
         weights = NgramWeights(counted_words(config), kinds=2)
         known = inputs, targets[:, 0], groups[~held_out]
         if config.preset == "best":
-            regions = learn_regions(run, all_texts)
+            regions = learn_regions(run, tokenizer, all_texts)
             model.get_layer("regions").set_weights([regions])
             words = in_batches(tokenizer, unlabelled)
             with devices.shared_by(config.devices):

@@ -187,12 +187,10 @@ class GatedCell(RecurrentCell):
             )
         check_rates(zoneout_h=self.zoneout_h, zoneout_c=self.zoneout_c)
         options.check_limits(
-            layer_norm_epsilon=self.layer_norm_epsilon,
             cell_clip=self.cell_clip,
             projection_clip=self.projection_clip,
         )
-        if self.layer_norm_epsilon is None:
-            raise ValueError("layer_norm_epsilon must be a positive number, got None")
+        options.check_epsilon(self.layer_norm_epsilon)
         if self.projection is not None:
             check_positive(projection=self.projection)
         elif self.projection_clip is not None:

@@ -44,16 +44,24 @@ def check_has_none(cell, arguments):
             )
 
 
-def check_limits(**limits):
-    """Raise ValueError unless every keyword is None or a positive number.
+def check_epsilon(epsilon):
+    """Raise ValueError unless what normalisation adds is a positive number."""
+    if not _is_positive(epsilon):
+        raise ValueError(
+            f"layer_norm_epsilon must be a positive number, got {epsilon!r}"
+        )
 
-    For ``layer_norm_epsilon`` the message does not allow None, nor does a cell.
-    """
+
+def check_limits(**limits):
+    """Raise ValueError unless every keyword is None or a positive number."""
     for name, limit in limits.items():
-        real = isinstance(limit, numbers.Real) and not isinstance(limit, bool)
-        if limit is not None and (not real or not 0 < limit < float("inf")):
-            none = "" if name == "layer_norm_epsilon" else "None or "
-            raise ValueError(f"{name} must be {none}a positive number, got {limit!r}")
+        if limit is not None and not _is_positive(limit):
+            raise ValueError(f"{name} must be None or a positive number, got {limit!r}")
+
+
+def _is_positive(number):
+    is_real = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    return is_real and 0 < number < float("inf")
 
 
 def normalize(x, epsilon, groups=1):

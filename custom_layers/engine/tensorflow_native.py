@@ -19,7 +19,12 @@ CHOICES = {"0": None, "1": 0} | {name: of[0] for name, of in library.PATHS.items
 
 
 def obstacle():
-    """Return why this process cannot use the kernel, or None."""
+    """Return why this process cannot use the kernel, or None.
+
+    Raises:
+        ValueError: A variable of the environment means nothing.
+    """
+    threads()
     if _choice() is None:
         return f"{VARIABLE} is 0"
     path = library.find()

@@ -75,6 +75,6 @@ def sweep(trials, folder, engine, report):
                 path = result_path(folder, trial)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, result)
-                results[trial] = read_result(folder, trial)
+                results[trial] = result
             report([trial], error)
     return [result for result in results.values() if result is not None]

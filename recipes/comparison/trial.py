@@ -7,6 +7,7 @@ import traceback
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from recipes.comparison.cells import CELLS
 from recipes.comparison.tasks.registry import TASKS
@@ -40,8 +41,6 @@ def attempt(trial):
 
     Whatever goes wrong costs this trial alone: the error is its text, else None.
     """
-    import tensorflow as tf
-
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

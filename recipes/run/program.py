@@ -163,7 +163,11 @@ def begin(run, dataset, train, validation, model):
 def kernel(model):
     """Return in one line which kernel the recurrent layers use here, and why."""
     device = "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    kernels = {layer[device] for layer in kernel_report(model).values()}
+    try:
+        report = kernel_report(model)
+    except ValueError as error:  # of a variable of the environment
+        raise UserError(str(error)) from error
+    kernels = {layer[device] for layer in report.values()}
     return ", ".join(sorted(kernels))
 
 

@@ -172,6 +172,17 @@ def test_damaged_regions_end_with_one_line(tmp_path, monkeypatch):
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CUSTOM_LAYERS_NATIVE", "x"), ("CUSTOM_LAYERS_NATIVE_THREADS", "0")],
+)
+def test_a_bad_variable_of_the_kernel_is_named(name, value, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^{name} must be .*, got '{value}'$"):
+        train("mnist", tmp_path, "--cell peephole")
+    assert not list(tmp_path.iterdir())
+
+
 def choose(recipe, source, flags):
     """Return the configuration that a program trains with, on data from a source."""
     chosen = []

@@ -55,9 +55,9 @@ class Adding(Task):
         return figures["correct"] >= 0.99
 
 
-def make_adding(T, steps):
-    """Return the adding problem of T steps."""
-    return Adding(
+def make_adding(T, steps, kind=Adding):
+    """Return the adding problem of T steps, as a task of a kind."""
+    return kind(
         name=f"adding-{T}",
         source="Hochreiter & Schmidhuber 1997, experiment 4",
         inputs=(T, 2),

@@ -45,11 +45,10 @@ def gradient_norms(model, x, y):
     _, layer, dense = model.layers
     sequences = tf.constant(x, layer.compute_dtype)
     states = layer.get_initial_state(len(x))
-    shifts = [tf.zeros((len(x), layer.units), layer.compute_dtype)] * x.shape[1]
-    shifts = [tf.identity(shift) for shift in shifts]  # each one of its own
+    shifts = tf.zeros((x.shape[1], len(x), layer.units), layer.compute_dtype)
     with tf.GradientTape() as tape:
         tape.watch(shifts)
-        for t, shift in enumerate(shifts):
+        for t, shift in enumerate(tf.unstack(shifts)):
             h, states = layer.cell(sequences[:, t], states, training=False)
             shifted = h + shift
             states = [shifted if state is h else state for state in states]
@@ -59,12 +58,11 @@ def gradient_norms(model, x, y):
                 )
             h = shifted
         loss = tf.reduce_sum((dense(h) - y) ** 2)
-    norms = [tf.norm(gradient, axis=-1) for gradient in tape.gradient(loss, shifts)]
+    norms = tf.norm(tape.gradient(loss, shifts), axis=-1)
     return np.mean(norms, axis=1, dtype="float64")
 
 
 def make_gradient(T, steps):
     """Return the observation of the gradient in the adding problem of T steps."""
-    adding = make_adding(T, steps)
-    fields = {it.name: getattr(adding, it.name) for it in dataclasses.fields(adding)}
-    return GradientFlow(**fields | {"name": "gradient", "published": ()})
+    adding = make_adding(T, steps, GradientFlow)
+    return dataclasses.replace(adding, name="gradient", published=())

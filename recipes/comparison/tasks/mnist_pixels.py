@@ -7,12 +7,12 @@ import typing
 import numpy as np
 
 from recipes.comparison.tasks.task import (
-    TRAINING,
     Chance,
     Head,
     Published,
     Task,
     cross_entropy,
+    passes,
 )
 from recipes.data.datasets import load_mnist
 
@@ -65,17 +65,8 @@ class MnistPixels(Task):
         """Yield images and labels ``(count,)`` for ever; no image twice in a pass."""
         images, labels = load(self.data).train
         count = batch_size or self.defaults.batch_size
-        if count > len(labels):
-            raise ValueError(
-                f"batch_size must be at most {len(labels)}, the number of images, "
-                f"got {count}"
-            )
-        rng = np.random.default_rng([TRAINING, seed])
-        while True:
-            order = rng.permutation(len(labels))
-            for start in range(0, len(order) - count + 1, count):
-                chosen = order[start : start + count]
-                yield self.encode(images[chosen]), labels[chosen]
+        for chosen in passes(seed, len(labels), count):
+            yield self.encode(images[chosen]), labels[chosen]
 
     def test(self, seed=0):
         """Return the test images and labels, whatever the seed."""

@@ -6,7 +6,7 @@ import functools
 import keras
 import numpy as np
 
-from recipes.comparison.tasks.task import TRAINING, Chance, Defaults, Head, Task
+from recipes.comparison.tasks.task import Chance, Defaults, Head, Task, passes
 from recipes.data.datasets import load_imdb
 from recipes.imdb import in_batches, make_tokenizer
 
@@ -60,12 +60,8 @@ class Reviews(Task):
         """Yield numbers ``(count, T)`` and labels ``(count, 1)``, in passes."""
         (numbers, labels), _, _ = load(self.data, self.inputs[0])
         count = batch_size or self.defaults.batch_size
-        rng = np.random.default_rng([TRAINING, seed])
-        while True:
-            order = rng.permutation(len(labels))
-            for start in range(0, len(order) - count + 1, count):
-                chosen = order[start : start + count]
-                yield numbers[chosen], labels[chosen]
+        for chosen in passes(seed, len(labels), count):
+            yield numbers[chosen], labels[chosen]
 
     def test(self, seed=0):
         """Return the test reviews and labels, whatever the seed."""

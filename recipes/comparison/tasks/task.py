@@ -219,6 +219,28 @@ class Task:
         return None
 
 
+def passes(seed, length, count):
+    """Yield the numbers of ``count`` examples for ever, none twice in a pass.
+
+    Args:
+        seed: Of a training stream.
+        length: How many examples there are.
+        count: How many are in a batch.
+
+    Raises:
+        ValueError: There are not as many.
+    """
+    if count > length:
+        raise ValueError(
+            f"batch_size must be at most {length}, the number of examples, got {count}"
+        )
+    rng = np.random.default_rng([TRAINING, seed])
+    while True:
+        order = rng.permutation(length)
+        for start in range(0, length - count + 1, count):
+            yield order[start : start + count]
+
+
 def predict(model, x):
     """Return a network's outputs, an array."""
     return np.asarray(model.predict(x, batch_size=250, verbose=0))
