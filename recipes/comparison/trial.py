@@ -76,7 +76,8 @@ def run(trial):
     observed = (
         {} if before is None else {"before": before, "after": task.observe(model)}
     )
-    if not np.all(np.isfinite([*losses, *figures.values()])):
+    norms = [norm for them in observed.values() for norm in them]
+    if not np.all(np.isfinite([*losses, *figures.values(), *norms])):
         raise FloatingPointError(f"it diverged: loss {losses[-1]}, {figures}")
     return {
         **dataclasses.asdict(trial),
