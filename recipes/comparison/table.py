@@ -3,6 +3,8 @@
 from recipes.comparison.statistics import summarize
 from recipes.comparison.tasks.registry import TASKS
 
+ARROWS = {"lower": "↓", "higher": "↑"}  # where the better ones are
+
 
 def make_page(results):
     """Return a page with a table for each task.
@@ -25,20 +27,15 @@ def make_page(results):
 
 
 def make_overview(results):
-    """Return one table of all means: a row for each cell, a column for each task."""
-    columns = {
-        name: {it.cell: it for it in summarize(TASKS[name], _of(results, name))}
-        for name in _tasks(results)
-    }
-    cells = dict.fromkeys(result["cell"] for result in results)
-    rows = [
-        ["cell", *columns],
-        ["---"] * (1 + len(columns)),
-        *(
-            [cell, *(_mean(them.get(cell)) for them in columns.values())]
-            for cell in cells
-        ),
-    ]
+    """Return one table of all means: a row for each task, a column for each cell."""
+    cells = list(dict.fromkeys(result["cell"] for result in results))
+    rows = [["task", "measure", "chance", *cells], ["---"] * (3 + len(cells))]
+    for name in _tasks(results):
+        task = TASKS[name]
+        summaries = {it.cell: it for it in summarize(task, _of(results, name))}
+        measure = f"{task.metric.replace('_', ' ')} {ARROWS[task.better]}"
+        means = [_mean(summaries.get(cell)) for cell in cells]
+        rows.append([name, measure, show(task.chance.value), *means])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -18,7 +18,7 @@ from recipes.comparison.cells import CELLS
 from recipes.comparison.processes import run_here
 from recipes.comparison.statistics import confidence_interval, summarize
 from recipes.comparison.sweep import read_result, result_path, sweep
-from recipes.comparison.table import make_page
+from recipes.comparison.table import make_overview, make_page
 from recipes.comparison.tasks.registry import TASKS
 from recipes.comparison.trial import Trial, count, find_units, make_model, run
 from recipes.run.command_line import UserError
@@ -216,6 +216,19 @@ def test_the_page():
     assert "**0.115 ± 0.0212**" in page
     assert "| simple-rnn | 7 | 1,234 | 0.9 ± 7.07e-05 |" in page  # behind the others
     assert "*lstm, published* | | | 0.164 |" in page
+
+
+def test_the_overview():
+    """A task in a row; what may be the best is bold, what did not run is a dash."""
+    results = [result("gru", 1, 0.1), result("gru", 2, 0.11), result("lstm", 1, 0.9)]
+    results[2]["task"] = "anbn"
+    results[2]["figures"] = {"largest_n": 12.0}
+    assert make_overview(results).splitlines() == [
+        "| task | measure | chance | gru | lstm |",
+        "| --- | --- | --- | --- | --- |",
+        "| adding-50 | mse ↓ | 0.167 | **0.105** | – |",
+        "| anbn | largest n ↑ | 0 | – | **12** |",
+    ]
 
 
 def test_the_program(tmp_path, capsys):
