@@ -153,22 +153,31 @@ class Run:
             so far.
         folder: The `RunFolder`, None before it exists.
         versions: Of a resumed run, the versions that it began with, as far as known.
+        kernel: Of a resumed run, its recurrent layers' kernels at first, or None.
     """
 
     def __init__(
-        self, recipe, config, source=None, folder=None, lock=None, versions=None
+        self,
+        recipe,
+        config,
+        source=None,
+        folder=None,
+        lock=None,
+        versions=None,
+        kernel=None,
     ):
         if config.logdir:
             config = dataclasses.replace(config, logdir=os.path.abspath(config.logdir))
         self.recipe, self.config, self.source = recipe, config, source or config.data
-        self.folder, self.lock, self.versions = folder, lock, versions or {}
+        self.folder, self.lock = folder, lock
+        self.versions, self.kernel = versions or {}, kernel
 
     @property
     def events(self):
         """Where the run writes its events for TensorBoard, or None."""
         return self.folder.events(self.config.logdir) if self.config.logdir else None
 
-    def make_folder(self, source):
+    def make_folder(self, source, kernel):
         """Create the run's folder, never an existing one, unless the run is resumed.
 
         The folder takes its name when it holds the manifest and this process holds its
@@ -177,6 +186,7 @@ class Run:
 
         Args:
             source: Which data the run uses: ``"full"`` or ``"sample"``.
+            kernel: The kernels of its recurrent layers, in one line.
         """
         if self.folder is not None:
             return
@@ -196,6 +206,7 @@ class Run:
                 "recipe": self.recipe,
                 "data": source,
                 "versions": versions(),
+                "kernel": kernel,
                 "config": dataclasses.asdict(config),
             }
             files.write_json(new.manifest, manifest)
@@ -301,11 +312,14 @@ def reopen(folder, configs):
         Allowed(str, choices=tuple(configs)).check("recipe", manifest["recipe"])
         began = manifest.get("versions", {})
         check_entries("versions", began, dict.fromkeys(began, Allowed(str)))
+        kernel = manifest.get("kernel")
+        if kernel is not None:  # earlier releases did not note it
+            Allowed(str).check("kernel", kernel)
         config = configs[manifest["recipe"]].restore(manifest["config"])
-        return manifest["recipe"], config, manifest["data"], began
+        return manifest["recipe"], config, manifest["data"], began, kernel
 
     try:
-        recipe, config, data, began = folder.read_manifest(parse)
+        recipe, config, data, began, kernel = folder.read_manifest(parse)
     except FileNotFoundError as error:
         if not os.path.isdir(folder.path):
             raise IsNoRun(f"there is no run {folder}") from error
@@ -335,7 +349,7 @@ def reopen(folder, configs):
             f"the training of {folder} diverged, and would again: "
             f"{folder.diverged} says how; begin a new run"
         )
-    return Run(recipe, config, data, folder, held, began)
+    return Run(recipe, config, data, folder, held, began, kernel)
 
 
 def find_runs(runs):

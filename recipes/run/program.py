@@ -156,8 +156,11 @@ def begin(run, dataset, train, validation, model):
         f"Cell:    {config.cell}, {config.units} units; "
         f"{model.count_params():,} parameters"
     )
-    print(f"Kernel:  {kernel(model)}", flush=True)
-    run.make_folder(dataset.source)
+    now = kernel(model)
+    print(f"Kernel:  {now}", flush=True)
+    if run.kernel not in (None, now):
+        print(f"WARNING: the run began with {run.kernel}: its result may differ.")
+    run.make_folder(dataset.source, now)
 
 
 def kernel(model):

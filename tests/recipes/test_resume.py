@@ -86,7 +86,7 @@ def test_the_last_unfinished_run_is_the_default(tmp_path, capsys):
     )
     begun = [Run("mnist", config) for _ in range(4)]
     for number, run in enumerate(begun):
-        run.make_folder("sample")
+        run.make_folder("sample", "a kernel")
         os.utime(run.folder.manifest, (number, number))
         if number < 3:
             run.lock.close()
@@ -164,6 +164,7 @@ def test_a_damaged_manifest(text, run):
         "recipe": ("mnits", 5, None, []),
         "data": ("nonsense", "auto", None, 1),
         "versions": ([], {"keras": 3}, None),
+        "kernel": (5, []),
         "config": (None, [], {}, {"cell": "lstm"}, 5),
     }.items(),
 )
@@ -331,6 +332,26 @@ def test_the_versions_that_a_run_began_with(run, monkeypatch, capsys):
         assert resume.main(["--run", str(run)]) == 130
         printed = capsys.readouterr().out.partition("Interrupted")[0]
         assert printed == f"Resuming {run}.\n{warning}"
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_kernel_that_a_run_began_with(run, monkeypatch, capsys):
+    """Another one is worth a line, and the run goes on; 0.1.0 did not note it."""
+    began = json.loads(run.manifest.read_text())["kernel"]
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mnist, "fit", interrupt)
+    for changes, warning in (
+        ({}, ""),
+        ({"kernel": None}, ""),
+        ({"kernel": "a GPU"}, "WARNING: the run began with a GPU: its result may "),
+    ):
+        change_manifest(run, lambda manifest, new=changes: manifest | new)
+        assert resume.main(["--run", str(run)]) == 130
+        printed = capsys.readouterr().out.split(f"\nKernel:  {began}\n")[1]
+        assert printed.startswith(f"{warning}differ.\n" if warning else "\n")
 
 
 def test_real_data_that_are_gone(run, no_network):

@@ -28,7 +28,7 @@ def make_run(**choices):
     """Create the folder of an MNIST run, on which no process works; return its path."""
     run = new_run(**choices)
     try:
-        run.make_folder("sample")
+        run.make_folder("sample", "a kernel")
     finally:
         run.lock.close()
     return run.folder.path
@@ -54,7 +54,7 @@ def test_runs_started_at_the_same_moment(tmp_path):
 
     def make(run):
         barrier.wait()
-        run.make_folder("sample")
+        run.make_folder("sample", "a kernel")
 
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         list(threads.map(make, runs))

@@ -50,7 +50,7 @@ def test_the_best_of_each_recipe_comes_first(tmp_path, capsys):
     for name in ("half", "broken"):
         config = dataclasses.replace(config, runs=str(tmp_path), name=name)
         run = Run("mnist", config)
-        run.make_folder("sample")
+        run.make_folder("sample", "a kernel")
         run.lock.close()
     run.folder.manifest.write_text("{")
     (tmp_path / "mnist" / "empty").mkdir()
