@@ -50,7 +50,7 @@ def _draw_task(axes, task, results):
 
 
 def draw_gradients(path, results):
-    """Draw the norm of ∂loss/∂h_t over t, before and after training.
+    """Draw the norms of ∂loss/∂h_t and ∂loss/∂s_t over t, before and after training.
 
     A line is the geometric mean of a cell's seeds, in parts of the norm at the last
     step. What is below `SMALLEST` is drawn there.
@@ -63,17 +63,21 @@ def draw_gradients(path, results):
     for result in results:
         if result.get("observed"):
             by_cell.setdefault(result["cell"], []).append(result["observed"])
-    with figure(path, 10, 4.5) as drawn:
-        panels = drawn.subplots(1, 2, sharex=True, sharey=True)
-        for axes, when in zip(panels, ("before", "after"), strict=True):
-            for number, (cell, them) in enumerate(by_cell.items()):
-                norms = np.array([observed[when] for observed in them])
-                kept = np.maximum(norms / norms[:, -1:], SMALLEST)
-                mean = np.exp(np.log(kept).mean(axis=0))
-                steps = np.arange(1, 1 + len(mean))
-                style = ("-", "--")[number // 8]
-                axes.semilogy(steps, mean, style, label=cell, linewidth=1.5)
-            axes.set(title=f"{when} training", xlabel="t")
-            axes.grid(alpha=0.3)
-        panels[0].set_ylabel("‖∂loss/∂h_t‖ / ‖∂loss/∂h_T‖")
-        panels[1].legend(frameon=False, fontsize=8, loc="lower right")
+    with figure(path, 10, 8) as drawn:
+        panels = drawn.subplots(2, 2, sharex=True, sharey=True)
+        for row, name in zip(panels, ("h", "s"), strict=True):
+            for axes, when in zip(row, ("before", "after"), strict=True):
+                for number, (cell, them) in enumerate(by_cell.items()):
+                    norms = np.array([observed[when][name] for observed in them])
+                    kept = np.maximum(norms / norms[:, -1:], SMALLEST)
+                    mean = np.exp(np.log(kept).mean(axis=0))
+                    steps = np.arange(1, 1 + len(mean))
+                    style = ("-", "--")[number // 8]
+                    axes.semilogy(steps, mean, style, label=cell, linewidth=1.5)
+                axes.grid(alpha=0.3)
+            row[0].set_ylabel(f"‖∂loss/∂{name}_t‖ / ‖∂loss/∂{name}_T‖")
+        for axes, when in zip(panels[0], ("before", "after"), strict=True):
+            axes.set_title(f"{when} training")
+        for axes in panels[1]:
+            axes.set_xlabel("t")
+        panels[1, 1].legend(frameon=False, fontsize=8, loc="lower right")

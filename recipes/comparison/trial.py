@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from recipes.comparison.cells import CELLS
 from recipes.comparison.tasks.registry import TASKS
+from recipes.run.environment import device_name, versions
 
 #: Into how many parts a training is cut, of each of which the mean loss is kept.
 PARTS = 20
@@ -25,7 +26,8 @@ class Trial:
         task: Its name in ``TASKS``.
         cell: Its name in ``CELLS``.
         seed: Of the weights and of the training data.
-        parameters: How many the network is to have, as nearly as whole units allow.
+        parameters: How many the recurrent layer and what follows it are to have, as
+            nearly as whole units allow.
         effort: The training steps, as a multiple of those of the task.
     """
 
@@ -63,11 +65,10 @@ def run(trial):
     model = make_model(task, trial.cell, units)
     task.compile(model)
     before = task.observe(model)
-    part = max(1, round(task.defaults.steps * trial.effort / PARTS))
     history = model.fit(
         task.batches(trial.seed),
         epochs=PARTS,
-        steps_per_epoch=part,
+        steps_per_epoch=steps_of(trial) // PARTS,
         shuffle=False,  # Keras cannot shuffle what has no end
         verbose=0,
     )
@@ -76,37 +77,47 @@ def run(trial):
     observed = (
         {} if before is None else {"before": before, "after": task.observe(model)}
     )
-    norms = [norm for them in observed.values() for norm in them]
+    norms = [it for of in observed.values() for them in of.values() for it in them]
     if not np.all(np.isfinite([*losses, *figures.values(), *norms])):
         raise FloatingPointError(f"it diverged: loss {losses[-1]}, {figures}")
     return {
         **dataclasses.asdict(trial),
         "units": units,
-        "model_parameters": model.count_params(),
-        "steps": PARTS * part,
+        "model_parameters": count(task, trial.cell, units),
+        "steps": steps_of(trial),
         "figures": figures,
         "solved": bool(task.solved(figures)),
         "losses": losses,
         "observed": observed,
         "warning": task.data_warning(),
         "seconds": time.perf_counter() - began,
+        "device": device_name(),
+        "versions": versions(),
     }
+
+
+def steps_of(trial):
+    """Return the training steps of a trial, a multiple of `PARTS`."""
+    return PARTS * max(
+        1, round(TASKS[trial.task].defaults.steps * trial.effort / PARTS)
+    )
 
 
 def make_model(task, cell, units):
     """Return a task's network with a cell of the registry, not yet compiled."""
-    return task.make_model(lambda **options: CELLS[cell](units, **options))
+    chosen = task.cell_options.get(cell, {})
+    return task.make_model(lambda **options: CELLS[cell](units, **chosen, **options))
 
 
 def find_units(task, cell, parameters):
-    """Return with how many units a network's parameters are nearest to a number.
+    """Return with how many units the parameters are nearest to a number.
 
     Of two that are as near, the smaller one.
 
     Args:
         task: The `Task`.
         cell: Name of the cell.
-        parameters: The number of weights of the whole network.
+        parameters: The number of weights of the layer and what follows it.
 
     Raises:
         ValueError: Even the smallest network has more than twice as many, or one of
@@ -147,15 +158,19 @@ def find_units(task, cell, parameters):
 
 
 def count(task, cell, units):
-    """Return the parameters of a network; None if a cell cannot have so many units."""
-    return _count(task.inputs[1], task.head.outputs, cell, units)
+    """Return the parameters of a recurrent layer and the output layer after it.
+
+    None if a cell cannot have so many units.
+    """
+    options = tuple(task.cell_options.get(cell, {}).items())
+    return _count(task.inputs[1], task.head.outputs, cell, units, options)
 
 
 @functools.cache
-def _count(features, outputs, cell, units):
+def _count(features, outputs, cell, units, options):
     shape = (None, None, features)
     try:
-        layer = CELLS[cell](units)
+        layer = CELLS[cell](units, **dict(options))
         layer.build(shape)
     except ValueError:
         return None

@@ -23,7 +23,7 @@ TASKS: dict[str, Task] = {
         make_adding(400, steps=4000),
         make_copy(20, steps=2000),
         make_copy(50, steps=3000),
-        make_copy(100, steps=500),
+        make_copy(100, steps=2000),
         make_copy(500, steps=1000),
         make_temporal_order(),
         ANBN,
@@ -39,7 +39,7 @@ TASKS: dict[str, Task] = {
         make_mnist("pixels", _PIXELS, (0.989,)),
         make_mnist("permuted", _PIXELS, (0.902,)),
         IMDB,
-        make_gradient(100, steps=1000),
+        make_gradient(50, steps=1500),
     )
 }
 

@@ -73,6 +73,7 @@ class Published:
         source: Who published it.
         conditions: In what it differs from ours, as far as that is known.
         deviation: Standard deviation over the seeds, or None.
+        statistic: What the value is, if it is not a mean.
     """
 
     cell: str
@@ -80,6 +81,7 @@ class Published:
     source: str
     conditions: str
     deviation: float | None = None
+    statistic: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Task:
         chance: What one reaches without memory.
         defaults: Where to begin.
         published: Figures of others.
+        cell_options: What cells are given besides their units: name -> arguments.
     """
 
     name: str
@@ -108,6 +111,7 @@ class Task:
     chance: Chance
     defaults: Defaults
     published: tuple[Published, ...] = ()
+    cell_options: dict[str, dict] = dataclasses.field(default_factory=dict)
     #: Sequences of the test set.
     test_size: typing.ClassVar[int] = 1000
 

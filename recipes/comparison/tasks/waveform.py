@@ -49,9 +49,12 @@ class Waveform(Task):
         return figures["mse"] <= 0.005
 
 
+#: Up to the longest of the wave's own, as in the paper.
+CLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
 _CONDITIONS = (
-    "5 seeds, {}; other phases, 1,500 steps of plain SGD; given there as half the "
-    "mean squared error, {}; a reproduction, not the paper"
+    "5 seeds, {}; another wave for each seed, 1,500 steps of plain SGD; given there as "
+    "half the mean squared error, {}, where ± divides by 5, not 4; a reproduction, not "
+    "the paper"
 )
 WAVEFORM = Waveform(
     name="waveform",
@@ -62,20 +65,21 @@ WAVEFORM = Waveform(
     better="lower",
     chance=Chance(1 / 2, "saying 0: the wave's variance, four sines of ⅛ each"),
     defaults=Defaults(steps=1000, batch_size=1, learning_rate=5e-3, parameters=2500),
+    cell_options={"clockwork": {"periods": CLOCKS}},
     published=(
         Published(
             "clockwork",
             0.2250,
             REPRODUCTION,
             _CONDITIONS.format("2,497 parameters", "0.1125 ± 0.0153"),
-            deviation=0.0306,
+            deviation=0.0342,
         ),
         Published(
             "simple-rnn",
             0.4908,
             REPRODUCTION,
             _CONDITIONS.format("2,449 parameters", "0.2454 ± 0.0036"),
-            deviation=0.0072,
+            deviation=0.0081,
         ),
     ),
 )

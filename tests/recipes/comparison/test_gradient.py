@@ -35,17 +35,17 @@ def test_norms_are_those_of_differences(cell, float64, rng):
     for weight in model.trainable_weights:
         weight.assign(rng.normal(size=weight.shape))
     x, y = rng.normal(size=(2, T, 2)), rng.normal(size=(2, 1))
-    norms = gradient_norms(model, x, y)
-    assert norms.shape == (T,) and norms.dtype == np.float64
+    norms, all_norms = gradient_norms(model, x, y)
+    for them in norms, all_norms:
+        assert them.shape == (T,) and them.dtype == np.float64
 
     reader = make(return_state=True)
     reader.build((None, T, 2))
     reader.set_weights(model.layers[1].get_weights())
     dense = model.layers[2]
 
-    def loss_from(t, h, others, number):
-        """Return the losses where h_t is h: the rest is read from there."""
-        states = [*others[:number], h, *others[number:]]
+    def loss_from(t, states, h):
+        """Return the losses from the states of step t, whose output is h."""
         if t + 1 < T and cell != "clockwork":
             h = reader(x[:, t + 1 :], initial_state=states)[0]
         elif t + 1 < T:  # which counts the steps, so step by step with its cell
@@ -56,14 +56,20 @@ def test_norms_are_those_of_differences(cell, float64, rng):
     for t in range(T):
         h, *states = (np.asarray(it) for it in reader(x[:, : t + 1]))
         number = next(i for i, it in enumerate(states) if np.array_equal(it, h))
-        others = states[:number] + states[number + 1 :]
-        by_unit = []
-        for unit in range(h.shape[1]):
-            moved = [h + sign * STEP * np.eye(h.shape[1])[unit] for sign in (1, -1)]
-            up, down = (loss_from(t, it, others, number) for it in moved)
-            by_unit.append((up - down) / (2 * STEP))
-        expected = np.linalg.norm(by_unit, axis=0).mean()
-        np.testing.assert_allclose(norms[t], expected, rtol=1e-5)
+        squares = np.zeros((len(states), len(x)))
+        for i, state in enumerate(states):
+            if cell == "clockwork" and i != number:
+                continue  # the clock
+            for unit in range(state.shape[1]):
+                losses = []
+                for sign in (1, -1):
+                    moved = state + sign * STEP * np.eye(state.shape[1])[unit]
+                    new = [*states[:i], moved, *states[i + 1 :]]
+                    losses.append(loss_from(t, new, new[number]))
+                squares[i] += ((losses[0] - losses[1]) / (2 * STEP)) ** 2
+        of_h, of_all = np.sqrt(squares[number]), np.sqrt(squares.sum(axis=0))
+        np.testing.assert_allclose(norms[t], of_h.mean(), rtol=1e-5)
+        np.testing.assert_allclose(all_norms[t], of_all.mean(), rtol=1e-5)
 
 
 def test_norms_of_a_simple_rnn_by_hand(float64, rng):
@@ -80,7 +86,8 @@ def test_norms_of_a_simple_rnn_by_hand(float64, rng):
     for t in range(T, 1, -1):
         flow.append((flow[-1] * (1 - h[t] ** 2)) @ U.T)
     expected = np.linalg.norm(flow[::-1], axis=2).mean(axis=1)
-    np.testing.assert_allclose(gradient_norms(model, x, y), expected)
+    for norms in gradient_norms(model, x, y):  # h is all that it hands on
+        np.testing.assert_allclose(norms, expected)
 
 
 def test_it_is_noted_before_and_after_training(tmp_path, monkeypatch):
@@ -88,8 +95,11 @@ def test_it_is_noted_before_and_after_training(tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "gradient", short)
     result = run(Trial("gradient", "lstm", 1, parameters=200, effort=0.01))
     before, after = result["observed"]["before"], result["observed"]["after"]
-    assert len(before) == len(after) == 8 and before != after
-    assert all(number > 0 for number in before + after)
+    for name in ("h", "s"):
+        assert len(before[name]) == len(after[name]) == 8
+        assert before[name] != after[name]
+        assert all(number > 0 for number in before[name] + after[name])
+    assert before["h"] != before["s"]
     draw_gradients(tmp_path / "it.png", [result, result | {"seed": 2}])
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
 

@@ -378,10 +378,16 @@ def test_counting_measures_how_far_it_generalises(name):
     assert off_by_one["largest_n"] == 20
 
 
-def test_counting_accepts_nothing_without_memory():
-    task = TASKS["anbn"]
+@pytest.mark.parametrize("name", ["anbn", "anbncn"])
+def test_counting_without_memory_accepts_the_shortest_string_alone(name):
+    """A function of the symbol: after S an a; after an a, a or b; then the next."""
+    task = TASKS[name]
+    following = np.eye(task.inputs[1])
+    following[1, 0] = 1
+    figures = task.evaluate(Predictor(lambda x: x @ following))
+    assert figures == {"largest_n": task.chance.value, "trained": 0.1}
     figures = task.evaluate(Predictor(lambda x: np.full(x.shape, 0.9)))
-    assert figures == {"largest_n": task.chance.value, "trained": 0}
+    assert figures == {"largest_n": 0, "trained": 0}
 
 
 # Timing.
