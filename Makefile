@@ -29,7 +29,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@echo "Variables of the train targets: $(TRAIN) ARGS"
 	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN; of export: RUN FORMAT ARGS"
-	@echo "Variables of compare: TASK CELLS SEEDS BUDGET ARGS; RAY_ADDRESS runs it on a cluster"
+	@echo "Variables of compare: TASK CELLS SEEDS BUDGET WORKERS ARGS; RAY_ADDRESS runs it on a cluster"
 
 setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
@@ -77,7 +77,7 @@ runs: .venv/ready  ## list all runs, the best of each recipe first
 
 .PHONY: compare
 compare: .venv/ready  ## train every cell on tasks that need memory, and draw up a table
-	@$(VENV)/python -m recipes compare $(call flags,TASK CELLS SEEDS BUDGET)
+	@$(VENV)/python -m recipes compare $(call flags,TASK CELLS SEEDS BUDGET WORKERS)
 
 predict-mnist: .venv/ready  ## say which digit is in IMAGE=…
 	@$(VENV)/python -m recipes predict mnist $(call flags,IMAGE RUN)

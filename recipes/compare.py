@@ -1,4 +1,4 @@
-"""Compare: which cell learns which task? All cells have as many parameters.
+"""Compare: which cell learns which task? With as many parameters as units allow.
 
 Each run is a process of its own, as many side by side as there are cores. A run that is
 finished is not repeated: begin again after an interruption with the same command. The
@@ -7,6 +7,7 @@ gradient, gradient.png. Where RAY_ADDRESS is set, Ray runs it on that cluster.
 """
 
 import functools
+import json
 import os
 import pathlib
 import sys
@@ -20,7 +21,7 @@ from recipes.comparison.table import make_page
 from recipes.comparison.tasks.registry import DEFAULT_TASKS, TASKS
 from recipes.comparison.trial import Trial, find_units
 from recipes.run.command_line import Parser, UserError, exit_with, folder_name
-from recipes.run.files import write_json, write_text
+from recipes.run.files import write_text
 from recipes.run.values import Allowed
 
 FAILED = 1  # the exit status if a run failed
@@ -124,11 +125,15 @@ def main(arguments):
         folder.mkdir(parents=True, exist_ok=True)
         results = carry_out(trials, folder, options.workers, failed)
         if results:
-            write_json(folder / "results.json", results)
+            lines = ",\n".join(json.dumps(it, allow_nan=False) for it in results)
+            write_text(folder / "results.json", f"[\n{lines}\n]\n")
             write_text(folder / "results.md", make_page(results))
             draw_results(folder / "results.png", results)
+            gradient = folder / "gradient.png"
             if any(result.get("observed") for result in results):
-                draw_gradients(folder / "gradient.png", results)
+                draw_gradients(gradient, results)
+            else:
+                gradient.unlink(missing_ok=True)  # of another choice of tasks
             print(f"Written: {folder / 'results.md'}, results.json and pictures")
     except OSError as error:
         raise UserError(
@@ -150,7 +155,7 @@ def carry_out(trials, folder, workers, failed):
     """
     import tqdm
 
-    if "RAY_ADDRESS" in os.environ:
+    if os.environ.get("RAY_ADDRESS"):
         engine = run_on_ray
     else:
         engine = functools.partial(run_here, workers=workers)

@@ -31,6 +31,8 @@ def run_on_ray(trials):
             "RAY_ADDRESS is set, but Ray is not installed: "
             "pip install -r requirements-cluster.txt"
         ) from error
+    if not trials:
+        return
     address = os.environ["RAY_ADDRESS"]
     try:
         _reach(address)

@@ -47,12 +47,15 @@ class _Running:
         with self.lock:
             if self.stopped:
                 return None, "it was stopped"
-            process.start()
+            try:
+                process.start()
+            except OSError as error:
+                return None, f"no process could be started: {error.strerror or error}"
             self.processes.add(process)
         send.close()
         try:
             return receive.recv()
-        except EOFError:
+        except (EOFError, OSError):  # nothing came, or not all
             process.join()
             return None, f"its process ended with status {process.exitcode}"
         finally:

@@ -4,18 +4,21 @@ import contextlib
 import dataclasses
 import json
 
-from recipes.comparison.trial import Trial
+from recipes.comparison.tasks.registry import TASKS
+from recipes.comparison.trial import Trial, find_units, steps_of
 from recipes.run.command_line import UserError
 from recipes.run.files import read, write_json
 from recipes.run.values import Allowed, check_entries
 
-#: What the table needs of a result.
+#: What the table needs of a result, besides the trial.
 NEEDED = {
     "units": Allowed(int, least=1, most=10**9),
     "model_parameters": Allowed(int, least=1, most=10**12),
     "steps": Allowed(int, least=1, most=10**12),
     "figures": Allowed(dict),
     "solved": Allowed(bool, words="true or false"),
+    "device": Allowed(str),
+    "versions": Allowed(dict),
 }
 
 
@@ -42,12 +45,17 @@ def read_result(folder, trial):
         result = read(path, parse_result)
     except FileNotFoundError:
         return None
-    for name, value in dataclasses.asdict(trial).items():
+    task = TASKS[trial.task]
+    units = find_units(task, trial.cell, trial.parameters)
+    now = {"units": units, "steps": steps_of(trial)}
+    for name, value in (dataclasses.asdict(trial) | now).items():
         if result.get(name) != value:
             raise UserError(
                 f"{path} has {name} {result.get(name)!r}, and not {value!r}: choose "
                 "another folder with --output"
             )
+    if task.metric not in result["figures"]:
+        raise UserError(f"{path} has no {task.metric}: remove it to run it again")
     return result
 
 

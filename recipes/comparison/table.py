@@ -1,5 +1,7 @@
 """The results as a page of Markdown, beside what others published."""
 
+from collections import Counter
+
 from recipes.comparison.statistics import summarize
 from recipes.comparison.tasks.registry import TASKS
 
@@ -12,15 +14,23 @@ def make_page(results):
     Args:
         results: A list of results of trials.
     """
-    seeds = {len({it["seed"] for it in _of(results, task)}) for task in _tasks(results)}
+    seeds = Counter((result["task"], result["cell"]) for result in results).values()
     parts = [
         "# Results",
-        f"{len(results):,} runs, {_range(seeds)} seeds each. ± is the standard "
-        "deviation over the seeds, the interval that of the mean (95 %, Student's t). "
-        "**Bold**: the interval meets that of the best mean, so that no winner can be "
-        "named among these.",
+        f"{len(results):,} runs, {_range(seeds)} seeds each, on "
+        f"{_all(result['device'] for result in results)}, TensorFlow "
+        f"{_all(result['versions']['tensorflow'] for result in results)}, Keras "
+        f"{_all(result['versions']['keras'] for result in results)}. A cell has the "
+        "same learning rate as all others on a task, and the weights after the last "
+        "step count.",
+        "± is the standard deviation over the seeds, the interval that of the mean "
+        "(95 %, Student's t, which takes the values for normal: it can reach beyond "
+        "what is possible, and says little where a run either solves a task or does "
+        "not). **Bold**: the interval meets that of the best mean, so that no winner "
+        "can be named among these. No proof of a difference: of nine equal cells one "
+        "or more are not bold in about one of ten tables.",
+        make_overview(results),
     ]
-    parts.append(make_overview(results))
     for name in _tasks(results):
         parts += _section(TASKS[name], _of(results, name))
     return "\n\n".join(parts) + "\n"
@@ -46,6 +56,11 @@ def _mean(summary):
     return f"**{show(summary.mean)}**" if summary.is_with_best else show(summary.mean)
 
 
+def _all(texts):
+    """Return the different texts in one."""
+    return ", ".join(dict.fromkeys(texts))
+
+
 def _tasks(results):
     """Return the names of tasks that have results, in the order of the registry."""
     there = {result["task"] for result in results}
@@ -58,13 +73,14 @@ def _of(results, task):
 
 def _section(task, results):
     """Return the paragraphs on a task."""
-    (steps,) = {result["steps"] for result in results}
-    batch = task.defaults.batch_size
+    summaries = summarize(task, results)
+    steps = _range(result["steps"] for result in results)
+    sizes = _range(it.parameters for it in summaries)
     lines = [
         "| cell | units | parameters | mean | interval | each seed | solved |",
         "|---|---|---|---|---|---|---|",
     ]
-    for it in summarize(task, results):
+    for it in summaries:
         mean = f"{show(it.mean)} ± {show(it.deviation)}"
         low, high = it.interval
         row = (
@@ -79,32 +95,55 @@ def _section(task, results):
         lines.append(f"| {' | '.join(row)} |")
     for it in task.published:
         deviation = "" if it.deviation is None else f" ± {show(it.deviation)}"
-        value = f"{show(it.value)}{deviation}"
+        value = f"{it.statistic} {show(it.value)}{deviation}".strip()
         lines.append(f"| *{it.cell}, published* | | | {value} | | {it.source} | |")
-    notes = [f"**{it}**" for result in results if (it := result.get("warning"))]
+    warned = [it for result in results if (it := result.get("warning"))]
+    notes = (
+        [f"**{_all(warned)}** ({len(warned)} of {len(results)} runs)"] if warned else []
+    )
+    if missing := _missing(results):
+        notes.append(f"**Failed or not yet run: {missing}.**")
     notes += [f"Published: {it.conditions} ({it.source})." for it in task.published]
     return [
         f"## {task.name}",
         f"{task.source}. {task.metric}, {task.better} is better; "
-        f"chance {show(task.chance.value)}: {task.chance.why}. {steps:,} steps of "
-        f"{batch} sequences.",
+        f"chance {show(task.chance.value)}: {task.chance.why}. {steps} steps of "
+        f"{task.defaults.batch_size} sequences; {sizes} parameters.",
         "\n".join(lines),
         *dict.fromkeys(notes),
     ]
 
 
-def show(number):
-    """Return a number with three significant digits.
+def _missing(results):
+    """Return which runs of a task are missing: those of cells and seeds of others."""
+    there = {(result["cell"], result["seed"]) for result in results}
+    seeds = sorted({seed for _, seed in there})
+    cells = dict.fromkeys(result["cell"] for result in results)
+    return ", ".join(
+        f"{cell} with seed {seed}"
+        for cell in cells
+        for seed in seeds
+        if (cell, seed) not in there
+    )
 
-    >>> [show(it) for it in (0.123456, 99.96, 0.00001234, 1234.0, float("nan"))]
-    ['0.123', '100', '1.23e-05', '1,234', '–']
+
+def show(number):
+    """Return a number with three significant digits, more if it is nearly 1.
+
+    >>> [show(it) for it in (0.123456, 99.96, 0.00001234, 1234.0, 0.9996, 1.0)]
+    ['0.123', '100', '1.23e-05', '1,234', '0.9996', '1']
+    >>> show(float("nan"))
+    '–'
     """
     if number != number:
         return "–"
+    if 0.9995 <= number < 1:
+        return f"{number:.6g}"
     return f"{number:,.0f}" if 1000 <= abs(number) < 1e9 else f"{number:.3g}"
 
 
 def _range(numbers):
     """Return the smallest and the largest number in words."""
+    numbers = list(numbers)
     low, high = min(numbers), max(numbers)
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

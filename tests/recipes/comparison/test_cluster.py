@@ -43,7 +43,7 @@ def kill(node):
 
 @pytest.fixture
 def nodes(tmp_path_factory):
-    """The head of a cluster, without a core for trials, and two nodes of one core."""
+    """The head of a cluster and another node, of one core each."""
     folder = tmp_path_factory.mktemp("ray")
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": ""}
     environment["RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING"] = "0"

@@ -103,6 +103,7 @@ def run_or_die(trial, send):
         send.send((None, "ValueError: it was planted"))
     else:
         made = result("lstm", 1, 0.5) | dataclasses.asdict(trial)
+        made["units"] = find_units(TASKS[TASK], "lstm", trial.parameters)
         send.send((made | {"process": os.getpid()}, None))
 
 
@@ -149,7 +150,8 @@ def test_an_error_ends_all_processes(tmp_path, monkeypatch):
 def test_results_of_other_choices_are_not_mixed(tmp_path):
     path = result_path(tmp_path, TINY)
     path.parent.mkdir()
-    path.write_text(json.dumps(result("lstm", 1, 0.5)))
+    it = result("lstm", 1, 0.5) | {"units": find_units(TASKS[TASK], "lstm", 100)}
+    path.write_text(json.dumps(it))
     assert read_result(tmp_path, TINY)["seed"] == 1
     message = "lstm-1.json has parameters 100, and not 200: choose another folder"
     with pytest.raises(UserError, match=message):
@@ -157,6 +159,14 @@ def test_results_of_other_choices_are_not_mixed(tmp_path):
     for damaged in ("{", "[]", "{}", json.dumps(dataclasses.asdict(TINY))):
         path.write_text(damaged)
         with pytest.raises(UserError, match="lstm-1.json is damaged"):
+            read_result(tmp_path, TINY)
+    for change, message in (  # results of an earlier version of the tasks
+        ({"steps": 40}, "lstm-1.json has steps 40, and not 20: choose another"),
+        ({"units": 9}, "lstm-1.json has units 9, and not 4: choose another"),
+        ({"figures": {"accuracy": 1.0}}, "lstm-1.json has no mse: remove it"),
+    ):
+        path.write_text(json.dumps(it | change))
+        with pytest.raises(UserError, match=message):
             read_result(tmp_path, TINY)
 
 
@@ -168,6 +178,8 @@ def result(cell, seed, value, solved=False):
         "steps": 20,
         "figures": {"mse": value},
         "solved": solved,
+        "device": "CPU: a test",
+        "versions": {"tensorflow": "2.0", "keras": "3.0"},
     }
 
 
@@ -216,6 +228,34 @@ def test_the_page():
     assert "**0.115 ± 0.0212**" in page
     assert "| simple-rnn | 7 | 1,234 | 0.9 ± 7.07e-05 |" in page  # behind the others
     assert "*lstm, published* | | | 0.164 |" in page
+    assert "6 runs, 2 seeds each, on CPU: a test, TensorFlow 2.0, Keras 3.0." in page
+    assert "20 steps of 50 sequences; 1,234 parameters." in page
+    assert "Failed" not in page
+    one = results[0] | {"warning": "A sample!"}
+    page = make_page([one, *results[2:]])
+    assert "5 runs, 1 to 2 seeds each" in page
+    assert "**A sample!** (1 of 5 runs)" in page
+    assert "**Failed or not yet run: gru with seed 2.**" in page
+
+
+def test_published_medians_are_called_so():
+    it = result("lstm", 1, 0.5) | {"task": "anbn", "figures": {"largest_n": 9.0}}
+    assert "| *peephole, published* | | | median 100 |" in make_page([it])
+
+
+def test_how_many_of_nine_equal_cells_are_not_bold():
+    """As the page says: in about one of ten tables, one or more."""
+    rng = np.random.default_rng(1)
+    not_all = 0
+    for _ in range(300):
+        values = rng.normal(size=(9, 5))
+        results = [
+            result(f"{cell}", seed, float(values[cell, seed]))
+            for cell in range(9)
+            for seed in range(5)
+        ]
+        not_all += not all(it.is_with_best for it in summarize(TASKS[TASK], results))
+    assert 0.05 < not_all / 300 < 0.15
 
 
 def test_the_overview():
@@ -227,7 +267,7 @@ def test_the_overview():
         "| task | measure | chance | gru | lstm |",
         "| --- | --- | --- | --- | --- |",
         "| adding-50 | mse ↓ | 0.167 | **0.105** | – |",
-        "| anbn | largest n ↑ | 0 | – | **12** |",
+        "| anbn | largest n ↑ | 1 | – | **12** |",
     ]
 
 
