@@ -157,8 +157,6 @@ def native_obstacle(layer):
         return f"the dtype is {cell.compute_dtype}, it needs float32"
     if cell.cell_clip is not None:
         return f"cell_clip is {cell.cell_clip!r}, it needs None"
-    if cell.recurrent_dropout and not cell.tied_dropout:
-        return "recurrent_dropout needs tied_dropout=True there"
     return tensorflow_native.obstacle()
 
 

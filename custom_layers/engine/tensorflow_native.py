@@ -85,7 +85,8 @@ PARTS = 2  # of the products with W: TensorFlow computes them side by side
 def recurrence(names):
     """Return what computes `tensorflow_cpu.run_loop`, for an LSTM with these vectors.
 
-    It takes the products with W in `PARTS` parts.
+    It takes each product with W in `PARTS` parts, and one product for all gates, or,
+    where each has a mask of its own, one for each.
 
     Args:
         names: Names of the vectors, out of ``"i"``, ``"f"`` and ``"o"``.
@@ -98,13 +99,16 @@ def _run(
 ):
     operators, count = _operators(library.find()), PARTS + 3 + len(vectors)
     options = {"path": _choice(), "threads": threads()}
-    m = _or_nothing(h_masks[0])
+    m = _or_nothing(None if h_masks[0] is None else tf.stack(h_masks))
     keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
+    products = len(U)
 
     def loop(early, late, U, h, c, *vectors):
-        z = tf.concat([early, late], axis=0)
-        parts = [z], [U], h_masks, [h, c], list(vectors), unmasked, return_sequences
-        outputs, new_states = tensorflow_cpu.run_loop(step, *parts)
+        z = tf.split(tf.concat([early, late], axis=0), products, axis=-1)
+        parts = z, tf.split(U, products, axis=-1), h_masks, [h, c], list(vectors)
+        outputs, new_states = tensorflow_cpu.run_loop(
+            step, *parts, unmasked, return_sequences
+        )
         return [outputs, *new_states] if return_sequences else new_states
 
     @tf.custom_gradient
@@ -130,7 +134,7 @@ def _run(
                 results = (*d_z, d_h, d_c)
                 for d, x in zip(results, (early, late, h, c), strict=True):
                     d.set_shape(x.shape)
-                d_U = _gradient_of_U(all_h, h_masks[0], d_z)
+                d_U = _gradient_of_U(all_h, h_masks, d_z)
                 d_vectors = [d_p["ifo".index(name)] for name in names]
 
                 def second(*d_gradients):
@@ -143,19 +147,30 @@ def _run(
         results = (all_h[1:], all_h[-1], all_c[-1])
         return results if return_sequences else results[1:], gradient
 
-    results = recur(*projected, U[0], *states, *vectors)
+    z = [_side_by_side(projected[part::PARTS]) for part in range(PARTS)]
+    results = recur(*z, _side_by_side(U), *states, *vectors)
     return results[0] if return_sequences else None, list(results[-2:])
 
 
-def _gradient_of_U(all_h, h_mask, d_z):
+def _gradient_of_U(all_h, h_masks, d_z):
     """Return the gradient of U, a sum of products that can run side by side."""
     early = tf.shape(d_z[0])[0]
-    products = []
+    sums = []
     for h, d in zip((all_h[:early], all_h[early:-1]), d_z, strict=True):
-        h = h if h_mask is None else h * h_mask
-        rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (h, d)]
-        products.append(tf.matmul(*rows, transpose_a=True))
-    return tf.add_n(products)
+        products = []
+        for h_mask, part in zip(
+            h_masks, tf.split(d, len(h_masks), axis=-1), strict=True
+        ):
+            kept = h if h_mask is None else h * h_mask
+            rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (kept, part)]
+            products.append(tf.matmul(*rows, transpose_a=True))
+        sums.append(_side_by_side(products))
+    return tf.add_n(sums)
+
+
+def _side_by_side(tensors):
+    """Return tensors in one, along their last axis."""
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=-1)
 
 
 def _derivative(loop, arguments, count, d_gradients):

@@ -21,7 +21,7 @@ Floats random_floats(int64_t count) {
 
 struct Problem {
   Sizes s;
-  bool dropped, masked, every_output;
+  bool masked, every_output;
   Floats z[2], U, p, m, h, c, d_outputs, d_state;
   std::vector<unsigned char> keep;
 
@@ -29,12 +29,13 @@ struct Problem {
     s.steps = rand() % 6, s.early = s.steps ? rand() % (s.steps + 1) : 0;
     s.batch = 1 + rand() % 40, s.units = 1 + rand() % 70;
     s.gates = 3 + rand() % 2, s.peepholes = rand() % 2;
-    dropped = rand() % 2, masked = rand() % 2, every_output = rand() % 2;
+    const int masks[3] = {0, 1, s.gates};
+    s.masks = masks[rand() % 3], masked = rand() % 2, every_output = rand() % 2;
     const int64_t state = s.batch * s.units, width = s.gates * s.units;
     z[0] = random_floats(s.early * s.batch * width);
     z[1] = random_floats((s.steps - s.early) * s.batch * width);
     U = random_floats(s.units * width), p = random_floats(3 * s.units);
-    m = random_floats(state), d_state = random_floats(state);
+    m = random_floats(s.masks * state), d_state = random_floats(state);
     h = c = random_floats((s.steps + 1) * state);
     d_outputs = random_floats(s.steps * state);
     keep.resize(s.steps * s.batch);
@@ -45,7 +46,7 @@ struct Problem {
     Floats h = this->h, c = this->c, d_h = d_state, d_c = d_state, d_p(3 * s.units);
     Floats gates[2] = {z[0], z[1]}, d_z[2] = {z[0], z[1]};
     const float* given_p = s.peepholes ? p.data() : nullptr;
-    const float* given_m = dropped ? m.data() : nullptr;
+    const float* given_m = s.masks ? m.data() : nullptr;
     const unsigned char* given_keep = masked ? keep.data() : nullptr;
     run_forward(path,
                 Forward{s, {z[0].data(), z[1].data()}, U.data(), given_p, given_m,

@@ -220,9 +220,17 @@ def test_results_are_bit_identical_for_any_number_of_threads(
             assert np.array_equal(mine, first)
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM])
-def test_dropout_is_that_of_the_loop(layer_class, path, calls, monkeypatch):
-    options = {**ALL, "dropout": 0.3, "recurrent_dropout": 0.4, "tied_dropout": True}
+def test_dropout_is_that_of_the_loop(layer_class, tied, path, calls, monkeypatch):
+    """With one mask for all gates, and with one for each, as Keras's LSTM."""
+    check_dropout(layer_class, tied, path, monkeypatch)
+    assert calls == [1]
+
+
+def check_dropout(layer_class, tied, path, monkeypatch):
+    """Assert that the kernel agrees with the loop where both draw the same masks."""
+    options = {**ALL, "dropout": 0.3, "recurrent_dropout": 0.4, "tied_dropout": tied}
     results = []
     for choice in (path, "0"):
         monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
@@ -232,7 +240,6 @@ def test_dropout_is_that_of_the_loop(layer_class, path, calls, monkeypatch):
         results.append(in_graph(layer, x, states, mask))
     for mine, other in zip(*results, strict=True):
         assert_close(mine, other)
-    assert calls == [1]
 
 
 @pytest.mark.parametrize("batch, steps", [(1, 3), (0, 2)])
@@ -253,7 +260,8 @@ def test_sizes_that_are_unknown_or_zero(batch, steps, calls, monkeypatch):
     assert calls == [1]
 
 
-def test_second_derivatives_are_those_of_the_loop(calls, monkeypatch):
+@pytest.mark.parametrize("dropout", [0, 0.4])
+def test_second_derivatives_are_those_of_the_loop(dropout, calls, monkeypatch):
     def curvature(layer, x, states):
         with tf.GradientTape() as outer:
             outer.watch(x)
@@ -268,7 +276,8 @@ def test_second_derivatives_are_those_of_the_loop(calls, monkeypatch):
     results = []
     for choice in "10":
         monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
-        layer, x, states, _ = made(PeepholeLSTM, {}, (3, 4, 2, 5))
+        options = {"recurrent_dropout": dropout, "seed": 3}
+        layer, x, states, _ = made(PeepholeLSTM, options, (3, 4, 2, 5))
         tensors = tf.nest.map_structure(tf.constant, [x, states])
         compute = tf.function(functools.partial(curvature, layer), jit_compile=False)
         results.append(compute(*tensors))
@@ -314,6 +323,7 @@ class MirroredLSTM(RecurrentLayer):
     [
         (PeepholeLSTM, {}, None),
         (CoupledLSTM, {"tied_dropout": True, "recurrent_dropout": 0.1}, None),
+        (CoupledLSTM, {"dropout": 0.1, "recurrent_dropout": 0.1}, None),
         (WeightDropLSTM, {}, None),
         (PeepholeLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (
@@ -327,11 +337,6 @@ class MirroredLSTM(RecurrentLayer):
         (PeepholeLSTM, {"zoneout_h": 0.1}, "zoneout_h is 0.1"),
         (PeepholeLSTM, {"projection": 2}, "projection is 2"),
         (PeepholeLSTM, {"unroll": True}, "unroll is True"),
-        (
-            PeepholeLSTM,
-            {"recurrent_dropout": 0.1},
-            "recurrent_dropout needs tied_dropou",
-        ),
         (MirroredLSTM, {}, "it has no equations of Mirrored"),
         (keras.layers.LSTM, {}, "it is for layers of custom_layers"),
     ],
@@ -475,6 +480,19 @@ def test_a_planted_mistake_is_caught(mistake, operators):
     operators(right, wrong)
     with pytest.raises(AssertionError, match="relative error"):
         check(case)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("read += group * own;", "read += (GROUPS - 1 - group) * own;"),
+        ("d_h += sum[mask][r][v] *", "d_h += sum[MASKS - 1 - mask][r][v] *"),
+    ],
+)
+def test_a_mask_of_another_gate_is_caught(right, wrong, operators, monkeypatch):
+    operators(right, wrong)
+    with pytest.raises(AssertionError, match="relative error"):
+        check_dropout(CoupledLSTM, False, "1", monkeypatch)
 
 
 def test_an_unplanted_copy_passes(operators):

@@ -115,10 +115,11 @@ void share(const Sizes& s, int threads, const Work& work) {
 void run_forward(const Path& path, const Forward& a, int threads) {
   const Sizes& s = a.size;
   Floats packed = allocate(path.packed_size(s));
-  Floats dropped = allocate(a.m ? 2 * s.batch * s.units : 0);
+  const int64_t of_row = 2 * s.masks * s.units;
+  Floats dropped = allocate(s.batch * of_row);
   path.pack_forward(s, a.U, packed.get());
   share(s, threads, [&](int64_t begin, int64_t end) {
-    path.forward(a, packed.get(), begin, end, dropped.get() + 2 * begin * s.units);
+    path.forward(a, packed.get(), begin, end, dropped.get() + begin * of_row);
   });
 }
 

@@ -2,13 +2,13 @@
 //
 // For sequences of B rows and n units, with z = x W + b of all steps given,
 //
-//     i = σ(z_i + U_i (m ⊙ h⁻) + p_i ⊙ c⁻)         f likewise; coupled: i = 1 − f
-//     g = tanh(z_g + U_g (m ⊙ h⁻))
+//     i = σ(z_i + U_i (m_i ⊙ h⁻) + p_i ⊙ c⁻)       f likewise; coupled: i = 1 − f
+//     g = tanh(z_g + U_g (m_g ⊙ h⁻))
 //     c = f ⊙ c⁻ + i ⊙ g
-//     o = σ(z_o + U_o (m ⊙ h⁻) + p_o ⊙ c)
+//     o = σ(z_o + U_o (m_o ⊙ h⁻) + p_o ⊙ c)
 //     h = o ⊙ tanh(c)
 //
-// and a step that is not kept leaves h and c as they were. All arrays are row-major, the
+// where m is one mask for all gates, one for each, or none; and a step that is not kept leaves h and c as they were. All arrays are row-major, the
 // steps come first: h is (steps + 1, B, n), with the initial state in its first row. What
 // the products with W make, or need, comes as two arrays, of the early and of the late
 // steps, so that TensorFlow can compute those products side by side.
@@ -30,6 +30,7 @@ struct Sizes {
   int64_t steps, early;  // all steps, and those in the first array of two
   int64_t batch, units;
   int gates;       // 4, or 3 with coupled gates
+  int masks;       // of h: 0, 1, or one for each gate
   bool peepholes;  // whether any is there
 };
 
@@ -38,7 +39,7 @@ struct Forward {
   const float* z[2];         // (steps, B, gates·n), in two
   const float* U;            // (n, gates·n)
   const float* p;            // (3, n): p_i, p_f, p_o, zeros where there is none
-  const float* m;            // (B, n), or null
+  const float* m;            // (masks, B, n)
   const unsigned char* keep; // (steps, B), or null
   float *h, *c;              // (steps + 1, B, n), of which the first row is given
   float* gates[2];           // like z: i, f, g, o; it may be z itself
@@ -63,7 +64,7 @@ struct Path {
   int64_t (*packed_size)(const Sizes&);  // floats, of either direction
   void (*pack_forward)(const Sizes&, const float* U, float* packed);
   void (*pack_backward)(const Sizes&, const float* U, float* packed);
-  // `dropped`: room for 2·(end − begin)·n floats where there is m.
+  // `dropped`: room for 2·masks·(end − begin)·n floats.
   void (*forward)(const Forward&, const float* packed, int64_t begin, int64_t end,
                   float* dropped);
   // `d_p`: for each of all tiles (3, n), zeros at first.

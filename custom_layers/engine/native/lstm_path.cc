@@ -21,8 +21,8 @@ constexpr int LANES = LSTM_LANES;
 typedef float V __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
 
-// Rows and vectors of z that are summed at once: as many as there are registers for.
-constexpr int ROWS_AT_ONCE = LANES == 16 ? 8 : 4;
+// Rows of z that are summed at once: as many as there are registers for.
+constexpr int rows_at_once(int columns) { return LANES == 16 || columns == 1 ? 8 : 4; }
 constexpr int64_t K_AT_ONCE = 256;
 
 inline V splat(float x) { return x - V{}; }
@@ -88,10 +88,11 @@ inline V tanh(V x) {
   return between(splat(-1.0f), x * p / q, splat(1.0f));
 }
 
-// sum[r] += a[r] B for ROWS_AT_ONCE rows of length K and B (K, COLUMNS·LANES).
+// sum[r] += a[r] B for some rows of length K and B (K, COLUMNS·LANES).
 template <int COLUMNS>
 inline void multiply_few(const float* const* a, int64_t K, const float* B,
                          V (*sum)[COLUMNS]) {
+  constexpr int ROWS_AT_ONCE = rows_at_once(COLUMNS);
   const float* row[ROWS_AT_ONCE];
   V part[ROWS_AT_ONCE][COLUMNS];
 #pragma GCC unroll 8
@@ -122,6 +123,7 @@ inline void multiply_few(const float* const* a, int64_t K, const float* B,
 template <int COLUMNS>
 inline void multiply(const float* const* a, int64_t K, const float* B,
                      V (*sum)[COLUMNS]) {
+  constexpr int ROWS_AT_ONCE = rows_at_once(COLUMNS);
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < COLUMNS; ++v) sum[r][v] = V{};
   for (int64_t first = 0; first < K; first += K_AT_ONCE) {
@@ -156,16 +158,20 @@ int64_t packed_size(const Sizes& s) {
   return vectors(s.units) * LANES * s.units * s.gates;
 }
 
-// Gates of a block of LANES units whose sums are taken together: 2 of 4, or all 3.
-inline int together(int gates) { return gates == 3 ? 3 : 2; }
+// Gates of a block of LANES units whose sums are taken together: 2 of 4, or all 3; with
+// masks of their own, each alone.
+constexpr int together(int gates, int masks) {
+  return masks > 1 ? 1 : gates == 3 ? 3 : 2;
+}
 
 // U (n, gates·n) as (block, gates / together, n, together, LANES), zeros past n.
 void pack_forward(const Sizes& s, const float* U, float* packed) {
   const int64_t n = s.units;
+  const int width = together(s.gates, s.masks);
   for (int64_t unit = 0; unit < n; unit += LANES)
-    for (int gate = 0; gate < s.gates; gate += together(s.gates))
+    for (int gate = 0; gate < s.gates; gate += width)
       for (int64_t k = 0; k < n; ++k)
-        for (int g = gate; g < gate + together(s.gates); ++g)
+        for (int g = gate; g < gate + width; ++g)
           for (int64_t u = unit; u < unit + LANES; ++u)
             *packed++ = u < n ? U[(k * s.gates + g) * n + u] : 0.0f;
 }
@@ -195,17 +201,17 @@ struct FlushDenormals {
 #endif
 };
 
-template <int GATES>
+template <int GATES, int MASKS>
 void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t end,
                 float* dropped) {
-  const int64_t n = a.size.units, batch = a.size.batch;
-  constexpr int TOGETHER = GATES == 3 ? 3 : 2, GROUPS = GATES / TOGETHER;
+  const int64_t n = a.size.units, batch = a.size.batch, own = (end - begin) * n;
+  constexpr int TOGETHER = together(GATES, MASKS), GROUPS = GATES / TOGETHER;
   constexpr int F = GATES - 3, G = F + 1, O = F + 2;  // before them, i
-  float* now = dropped;          // m ⊙ h⁻ of this step and of the next one
-  float* next = dropped + (end - begin) * n;
-  if (a.m)
-    for (int64_t k = 0; k < (end - begin) * n; ++k)
-      now[k] = a.h[begin * n + k] * a.m[begin * n + k];
+  float* now = dropped;  // m ⊙ h⁻ of this step and of the next one, for each mask
+  float* next = dropped + MASKS * own;
+  for (int mask = 0; mask < MASKS; ++mask)
+    for (int64_t k = 0; k < own; ++k)
+      now[mask * own + k] = a.h[begin * n + k] * a.m[(mask * batch + begin) * n + k];
   for (int64_t t = 0; t < a.size.steps; ++t) {
     const float *old_h = a.h + t * batch * n, *old_c = a.c + t * batch * n;
     float *new_h = a.h + (t + 1) * batch * n, *new_c = a.c + (t + 1) * batch * n;
@@ -220,13 +226,15 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
         p_o = load(a.p + 2 * n + unit, width);
       }
       for (int64_t row = begin; row < end; row += ROWS) {
-        const float* rows[ROWS];
-        const int count = a.m ? rows_of_tile(now - begin * n, n, row, end, rows)
-                              : rows_of_tile(old_h, n, row, end, rows);
+        int count = 0;
         V sum[GROUPS][ROWS][TOGETHER];
-        for (int group = 0; group < GROUPS; ++group)
+        for (int group = 0; group < GROUPS; ++group) {
+          const float *rows[ROWS], *read = MASKS ? now - begin * n : old_h;
+          if (MASKS > 1) read += group * own;
+          count = rows_of_tile(read, n, row, end, rows);
           multiply<TOGETHER>(rows, n, block_of_U + group * n * TOGETHER * LANES,
                              sum[group]);
+        }
         for (int r = 0; r < count; ++r) {
           const int64_t at = (row + r) * n + unit;
           const int64_t at_gates = (row + r) * GATES * n + unit;
@@ -250,7 +258,9 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
           store(gates + at_gates + O * n, o, width);
           store(new_c + at, c, width);
           store(new_h + at, h, width);
-          if (a.m) store(next + at - begin * n, h * load(a.m + at, width), width);
+          for (int mask = 0; mask < MASKS; ++mask)
+            store(next + mask * own + at - begin * n,
+                  h * load(a.m + mask * batch * n + at, width), width);
         }
       }
       block_of_U += n * GATES * LANES;
@@ -264,7 +274,7 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
 // Backward in time. With d_ for the gradient of the loss, τ = tanh(c), and d_h, d_c those
 // that come from the later steps,
 //
-//     d_h = m ⊙ (d_z of the step after) Uᵀ + d_output
+//     d_h = Σ m ⊙ (d_z of the step after) Uᵀ + d_output       over the masks
 //     d_z_o = d_h ⊙ τ ⊙ o (1 − o)
 //     d_c = d_c + d_h ⊙ o (1 − τ²) + d_z_o ⊙ p_o
 //     d_z_f = d_c ⊙ c⁻ ⊙ f (1 − f)                 coupled: d_c ⊙ (c⁻ − g) ⊙ f (1 − f)
@@ -274,7 +284,7 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
 //     d_p_i += d_z_i ⊙ c⁻,  d_p_f += d_z_f ⊙ c⁻,  d_p_o += d_z_o ⊙ c
 //
 // A step that is not kept hands d_h and d_c on.
-template <int GATES, int COLUMNS>
+template <int GATES, int MASKS, int COLUMNS>
 void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64_t unit,
                     int64_t begin, int64_t end, float* d_p) {
   const int64_t n = a.size.units, batch = a.size.batch, steps = a.size.steps;
@@ -283,12 +293,14 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
   const float* d_z_after = t + 1 < steps ? of_step(a.d_z, a.size, t + 1) : nullptr;
   float* d_z = t < 0 ? nullptr : of_step(a.d_z, a.size, t);
   for (int64_t row = begin; row < end; row += ROWS) {
-    V sum[ROWS][COLUMNS];
+    constexpr int PARTS = MASKS > 1 ? MASKS : 1;
+    V sum[PARTS][ROWS][COLUMNS];
     int count = end - row < ROWS ? int(end - row) : ROWS;
-    if (t + 1 < steps) {
+    for (int part = 0; t + 1 < steps && part < PARTS; ++part) {
+      const int64_t K = GATES / PARTS * n;
       const float* rows[ROWS];
-      rows_of_tile(d_z_after, GATES * n, row, end, rows);
-      multiply<COLUMNS>(rows, GATES * n, block_of_U, sum);
+      rows_of_tile(d_z_after + part * K, GATES * n, row, end, rows);
+      multiply<COLUMNS>(rows, K, block_of_U + part * K * COLUMNS * LANES, sum[part]);
     }
     for (int v = 0; v < COLUMNS; ++v) {
       const int64_t u = unit + v * LANES;
@@ -303,7 +315,9 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         const int64_t at = (row + r) * n + u;
         V d_h = {};
         if (t + 1 < steps) {
-          d_h = a.m ? sum[r][v] * load(a.m + at, width) : sum[r][v];
+          if (MASKS == 0) d_h = sum[0][r][v];
+          for (int mask = 0; mask < MASKS; ++mask)
+            d_h += sum[mask][r][v] * load(a.m + mask * batch * n + at, width);
           if (a.keep && !a.keep[(t + 1) * batch + row + r])
             d_h += load(a.d_h + at, width);
         } else {
@@ -354,7 +368,7 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
   }
 }
 
-template <int GATES>
+template <int GATES, int MASKS>
 void backward_of(const Backward& a, const float* packed, int64_t begin, int64_t end,
                  float* d_p) {
   const int64_t n = a.size.units;
@@ -362,27 +376,29 @@ void backward_of(const Backward& a, const float* packed, int64_t begin, int64_t 
     const float* block = packed;
     int64_t unit = 0;
     for (; unit + LANES < n; unit += 2 * LANES, block += 2 * LANES * GATES * n)
-      backward_block<GATES, 2>(a, block, t, unit, begin, end, d_p);
-    if (unit < n) backward_block<GATES, 1>(a, block, t, unit, begin, end, d_p);
+      backward_block<GATES, MASKS, 2>(a, block, t, unit, begin, end, d_p);
+    if (unit < n) backward_block<GATES, MASKS, 1>(a, block, t, unit, begin, end, d_p);
   }
 }
 
 void forward(const Forward& a, const float* packed, int64_t begin, int64_t end,
              float* dropped) {
   FlushDenormals flush;
-  if (a.size.gates == 3)
-    forward_of<3>(a, packed, begin, end, dropped);
-  else
-    forward_of<4>(a, packed, begin, end, dropped);
+  const bool coupled = a.size.gates == 3;
+  auto of = a.size.masks == 0   ? coupled ? forward_of<3, 0> : forward_of<4, 0>
+            : a.size.masks == 1 ? coupled ? forward_of<3, 1> : forward_of<4, 1>
+                                : coupled ? forward_of<3, 3> : forward_of<4, 4>;
+  of(a, packed, begin, end, dropped);
 }
 
 void backward(const Backward& a, const float* packed, int64_t begin, int64_t end,
               float* d_p) {
   FlushDenormals flush;
-  if (a.size.gates == 3)
-    backward_of<3>(a, packed, begin, end, d_p);
-  else
-    backward_of<4>(a, packed, begin, end, d_p);
+  const bool coupled = a.size.gates == 3;
+  auto of = a.size.masks == 0   ? coupled ? backward_of<3, 0> : backward_of<4, 0>
+            : a.size.masks == 1 ? coupled ? backward_of<3, 1> : backward_of<4, 1>
+                                : coupled ? backward_of<3, 3> : backward_of<4, 4>;
+  of(a, packed, begin, end, d_p);
 }
 
 }  // namespace

@@ -96,7 +96,7 @@ struct Call {
 };
 
 // The sizes, from z or its like in two (steps, B, gates·n), and U (n, gates·n).
-Sizes sizes(Call& call, int like_z, int of_U, int of_p) {
+Sizes sizes(Call& call, int like_z, int of_U, int of_p, int of_m) {
   const Input early = call.input(like_z), late = call.input(like_z + 1);
   const Input U = call.input(of_U);
   if (early.shape.size() != 3 || late.shape.size() != 3)
@@ -106,7 +106,12 @@ Sizes sizes(Call& call, int like_z, int of_U, int of_p) {
     call.fail(TF_INVALID_ARGUMENT, "U must be (units, 3 or 4 times units)");
   const int64_t steps = early.shape[0] + late.shape[0];
   const bool peepholes = call.input(of_p).shape.size() == 2;
-  return Sizes{steps, early.shape[0], early.shape[1], n, int(gates), peepholes};
+  const Input m = call.input(of_m);
+  const int64_t masks = m.shape.size() == 3 ? m.shape[0] : 0;
+  if (masks != 0 && masks != 1 && masks != gates)
+    call.fail(TF_INVALID_ARGUMENT, "there must be 0 or 1 masks, or one for each gate");
+  return Sizes{steps,      early.shape[0], early.shape[1], n,
+               int(gates), int(masks),     peepholes};
 }
 
 const Path& path_of(Call& call, const Options& options) {
@@ -116,7 +121,7 @@ const Path& path_of(Call& call, const Options& options) {
 }
 
 void forward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 0, 2, 5);
+  const Sizes s = sizes(call, 0, 2, 5, 6);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Forward a = {};
   a.size = s;
@@ -124,7 +129,7 @@ void forward(Call& call, const Options& options) {
   const float* h = call.input(3, {s.batch, s.units});
   const float* c = call.input(4, {s.batch, s.units});
   a.p = call.input(5, {3, s.units}, true);
-  a.m = call.input(6, {s.batch, s.units}, true);
+  a.m = call.input(6, {s.masks, s.batch, s.units}, true);
   a.keep = call.input<const unsigned char>(7, {s.steps, s.batch}, true);
   a.h = call.output(0, {s.steps + 1, s.batch, s.units});
   a.c = call.output(1, {s.steps + 1, s.batch, s.units});
@@ -140,13 +145,13 @@ void forward(Call& call, const Options& options) {
 }
 
 void backward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 4, 0, 1);
+  const Sizes s = sizes(call, 4, 0, 1, 2);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Backward a = {};
   a.size = s;
   a.U = call.input(0, {s.units, width});
   a.p = call.input(1, {3, s.units}, true);
-  a.m = call.input(2, {s.batch, s.units}, true);
+  a.m = call.input(2, {s.masks, s.batch, s.units}, true);
   a.keep = call.input<const unsigned char>(3, {s.steps, s.batch}, true);
   a.c = call.input(6, {s.steps + 1, s.batch, s.units});
   a.d_outputs = call.input(7, {s.steps, s.batch, s.units}, true);
