@@ -17,13 +17,16 @@ from sklearn.linear_model import LogisticRegression
 from custom_layers import standardize_text
 from recipes.data.datasets import load_imdb
 from recipes.data.films import group_by_film, hold_out
+from recipes.run.command_line import UserError, exit_with
 from recipes.training.evidence import log_count_ratios
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # C, of which the validation chooses
 
 
-def main():
-    """Train, and print both accuracies."""
+def main(arguments):
+    """Train, and print both accuracies; return the exit status."""
+    if arguments:
+        raise UserError(f"there are no flags, got {arguments[0]!r}")
     dataset = load_imdb("full")
     began = time.perf_counter()
     texts, labels = dataset.train
@@ -60,7 +63,8 @@ def main():
         f"C = {STRENGTHS[best]}: validation {scores[best]:.4f}, test {accuracy:.4f}, "
         f"{time.perf_counter() - began:.0f} s"
     )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -16,7 +16,7 @@ from recipes.comparison.cells import CELLS
 from recipes.comparison.cluster import run_on_ray
 from recipes.comparison.plots import draw_gradients, draw_results
 from recipes.comparison.processes import run_here
-from recipes.comparison.sweep import sweep
+from recipes.comparison.sweep import read_results, sweep
 from recipes.comparison.table import make_page
 from recipes.comparison.tasks.registry import DEFAULT_TASKS, TASKS
 from recipes.comparison.trial import Trial, find_units
@@ -125,23 +125,33 @@ def main(arguments):
         folder.mkdir(parents=True, exist_ok=True)
         results = carry_out(trials, folder, options.workers, failed)
         if results:
-            lines = ",\n".join(json.dumps(it, allow_nan=False) for it in results)
-            write_text(folder / "results.json", f"[\n{lines}\n]\n")
-            write_text(folder / "results.md", make_page(results))
-            draw_results(folder / "results.png", results)
-            gradient = folder / "gradient.png"
-            if any(result.get("observed") for result in results):
-                draw_gradients(gradient, results)
-            else:
-                gradient.unlink(missing_ok=True)  # of another choice of tasks
-            print(f"Written: {folder / 'results.md'}, results.json and pictures")
+            write(folder, results)
     except OSError as error:
         raise UserError(
             f"cannot write in {folder}: {error.strerror or error}"
         ) from error
+    if results:
+        print(
+            f"Written: {folder / 'results.md'}, results.json and pictures, of the "
+            f"{len(results):,} runs that were asked for"
+        )
     for trial, error in failed:
         print(f"FAILED: {trial.cell} on {trial.task}, seed {trial.seed}: {error}")
     return FAILED if failed else 0
+
+
+def write(folder, results):
+    """Write page, pictures and JSON of results into a folder."""
+    page = make_page(results)
+    draw_results(folder / "results.png", results)
+    gradient = folder / "gradient.png"
+    if any(result["observed"] for result in results):
+        draw_gradients(gradient, results)
+    else:
+        gradient.unlink(missing_ok=True)  # of another choice of tasks
+    write_text(folder / "results.md", page)
+    lines = ",\n".join(json.dumps(it, allow_nan=False) for it in results)
+    write_text(folder / "results.json", f"[\n{lines}\n]\n")
 
 
 def carry_out(trials, folder, workers, failed):
@@ -159,14 +169,18 @@ def carry_out(trials, folder, workers, failed):
         engine = run_on_ray
     else:
         engine = functools.partial(run_here, workers=workers)
-    with tqdm.tqdm(total=len(trials), unit="run", file=sys.stderr) as bar:
+    known = read_results(trials, folder)
+    finished = sum(result is not None for result in known.values())
+    with tqdm.tqdm(
+        total=len(trials), initial=finished, unit="run", file=sys.stderr
+    ) as bar:
 
-        def report(ended, error):
-            bar.update(len(ended))
+        def report(trial, error):
+            bar.update()
             if error:
-                failed.extend((trial, error) for trial in ended)
+                failed.append((trial, error))
 
-        return sweep(trials, folder, engine, report)
+        return sweep(known, folder, engine, report)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ today; ``best`` also uses the unlabelled reviews; on the built-in sample, `SAMPL
 changes all of them. Without make: ``python -m recipes imdb --preset classic``.
 """
 
-import contextlib
 import dataclasses
-import io
 
 import keras
 import numpy as np
@@ -29,9 +27,9 @@ from recipes.pictures.draw import draw_imdb
 from recipes.run import devices
 from recipes.run.command_line import UserError, exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
-from recipes.run.files import atomic_write
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, make_batches
+from recipes.training.checkpoint import read_phase, write_phase
 from recipes.training.evidence import fit_evidence
 from recipes.training.fit import create_variables, fit, predict
 from recipes.training.regions import PASSES, UNITS, RegionLearner, region_vectors
@@ -260,10 +258,13 @@ def guess_labels(run, model, known, words):
         known: Word numbers, labels and groups of the training reviews.
         words: Word numbers of the unlabelled reviews.
     """
-    with contextlib.suppress(FileNotFoundError):
-        return run.folder.read(
-            run.folder.guesses, lambda content: parse_guesses(content, len(words))
-        )
+    kept = read_phase(
+        run.folder,
+        run.folder.guesses,
+        lambda arrays: parse_guesses(arrays["guesses"], len(words)),
+    )
+    if kept is not None:
+        return kept
     weights = NgramWeights(counted_words(run.config), kinds=2)
     evidence = fit_evidence(weights, *known)
     inputs, targets = {"words": known[0], "evidence": evidence}, known[1][:, None]
@@ -275,12 +276,26 @@ def guess_labels(run, model, known, words):
         epochs=-(-steps // steps_per_epoch),
         steps_per_epoch=min(steps, steps_per_epoch),
         shuffle=False,  # the stream of batches is shuffled already
+        callbacks=[StopAfter(steps)],
     )
     unlabelled = {"words": words, "evidence": in_batches(weights, words)}
     guesses = predict(model, unlabelled)[:, 0]
-    with atomic_write(run.folder.guesses) as unfinished:
-        np.save(unfinished, guesses)
+    write_phase(run.folder, run.folder.guesses, {"guesses": guesses})
     return guesses
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Ends training after so many steps, within a pass, too."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count the step."""
+        self.left -= 1
+        if not self.left:
+            self.model.stop_training = True
 
 
 def learn_regions(run, tokenizer, texts):
@@ -295,8 +310,7 @@ def learn_regions(run, tokenizer, texts):
     """
     longer = with_length(tokenizer.get_layer("vectorize"), REGION_LENGTH)
     learner = RegionLearner(in_batches(longer, texts), REGION_WORDS, run.config.seed)
-    with contextlib.suppress(FileNotFoundError):
-        run.folder.read(run.folder.regions, learner.load)
+    read_phase(run.folder, run.folder.regions, learner.restore)
     while learner.done < PASSES:
         print(
             f"Learning which words stand near each other, pass {learner.done + 1} of "
@@ -304,13 +318,12 @@ def learn_regions(run, tokenizer, texts):
             flush=True,
         )
         learner.learn_pass()
-        learner.save(run.folder.regions)
+        write_phase(run.folder, run.folder.regions, learner.state())
     return learner.inside.numpy()
 
 
-def parse_guesses(content, count):
-    """Return the probabilities that a file of guesses holds, an array ``(count,)``."""
-    guesses = np.load(io.BytesIO(content))
+def parse_guesses(guesses, count):
+    """Return an array ``(count,)`` of probabilities; raise ValueError if it is none."""
     if guesses.shape != (count,) or not np.all((guesses >= 0) & (guesses <= 1)):
         raise ValueError(f"it does not hold {count:,} probabilities")
     return guesses

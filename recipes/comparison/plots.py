@@ -61,7 +61,7 @@ def draw_gradients(path, results):
     """
     by_cell = {}
     for result in results:
-        if result.get("observed"):
+        if result["observed"]:
             by_cell.setdefault(result["cell"], []).append(result["observed"])
     with figure(path, 10, 8) as drawn:
         panels = drawn.subplots(2, 2, sharex=True, sharey=True)

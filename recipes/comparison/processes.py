@@ -10,7 +10,7 @@ from recipes.comparison.trial import attempt
 
 #: Starts processes that have imported TensorFlow already, and computed nothing.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["recipes.comparison.processes"])
+FORKS.set_forkserver_preload(["recipes.comparison.server"])
 
 
 def run_here(trials, workers):

@@ -54,7 +54,7 @@ class RunFolder:
     checkpoint = _file(
         "checkpoint.npz"
     )  # all that resuming needs; until it is finished
-    guesses = _file("guesses.npy")  # IMDB, preset best: labels of unlabelled reviews
+    guesses = _file("guesses.npz")  # IMDB, preset best: labels of unlabelled reviews
     regions = _file("regions.npz")  # the same: vectors of words, after each pass
     model = _file("model.keras")  # the best model so far
     history = _file("history.csv")  # a row for each validation

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from recipes.run.command_line import UserError
-from recipes.run.files import atomic_write, save_model, write_csv
+from recipes.run.files import Damaged, atomic_write, read, save_model, write_csv
 from recipes.run.values import Allowed, check_entries
 
 SHARE = Allowed(float, least=0, most=1)
@@ -142,6 +142,60 @@ def decisive(manifest):
     return {key: entries[key] for key in entries if key not in WITHOUT_EFFECT}
 
 
+def check_begun(folder, begun):
+    """Raise UserError unless a run is to do what it did when it began.
+
+    Args:
+        folder: Its `RunFolder`.
+        begun: What `decisive` returned then.
+    """
+    Allowed(dict).check("begun", begun)
+    changed = [
+        f"{key} is {value!r} and was {begun.get(key)!r}"
+        for key, value in decisive(folder.read_manifest()).items()
+        if begun.get(key) != value
+    ]
+    if changed:
+        raise UserError(
+            f"{folder.manifest} was changed after the run began: "
+            f"{', '.join(changed)}; change it back, then {folder.resume_command}"
+        )
+
+
+def write_phase(folder, path, arrays):
+    """Keep what a phase before the training has computed: a dict of arrays."""
+    begun = json.dumps(decisive(folder.read_manifest()))
+    with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
+        np.savez(file, begun=begun, **arrays)
+
+
+def read_phase(folder, path, parse):
+    """Return what ``parse`` makes of the arrays of `write_phase`.
+
+    Where there is no such file, or it is damaged, it returns None: the phase can be
+    repeated. Of a damaged one it prints a line.
+
+    Raises:
+        UserError: It cannot be read now, or ``config.json`` was changed since.
+    """
+
+    def parse_all(content):
+        if not content.startswith(b"PK"):
+            raise ValueError("it holds no arrays")
+        with np.load(io.BytesIO(content)) as file:
+            arrays = {name: file[name] for name in file.files}
+        check_begun(folder, json.loads(str(arrays.pop("begun"))))
+        return parse(arrays)
+
+    try:
+        return read(path, parse_all)
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        print(f"WARNING: {error}: computing it again.", flush=True)
+        return None
+
+
 class BestAndCheckpoint(keras.callbacks.Callback):
     """Keeps the best model and all that is needed to resume; ends after ``steps``.
 
@@ -254,15 +308,4 @@ class BestAndCheckpoint(keras.callbacks.Callback):
             raise UserError(
                 self.folder.lost("the checkpoint was written by an earlier release")
             )
-        Allowed(dict).check("begun", begun)
-        changed = [
-            f"{key} is {value!r} and was {begun.get(key)!r}"
-            for key, value in self.begun.items()
-            if begun.get(key) != value
-        ]
-        if changed:
-            raise UserError(
-                f"{self.folder.manifest} was changed after the run began: "
-                f"{', '.join(changed)}; change it back, then "
-                f"{self.folder.resume_command}"
-            )
+        check_begun(self.folder, begun)

@@ -7,14 +7,10 @@ are predicted. That needs no labels. What differs: a logistic loss with shared n
 words in place of squared errors over all words.
 """
 
-import io
-
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-
-from recipes.run.files import atomic_write
 
 REGION = 5  # words
 UNITS = 256  # of a region's vector
@@ -136,17 +132,15 @@ class RegionLearner:
             table.scatter_nd_sub(rows[:, None], change)
         return loss
 
-    def save(self, path):
-        """Write everything that goes on from pass to pass."""
-        with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
-            np.savez(file, done=self.done, **self._tables())
+    def state(self):
+        """Return everything that goes on from pass to pass, a dict of arrays."""
+        return {"done": np.array(self.done), **self._tables()}
 
-    def load(self, content):
-        """Take what a file of `save` holds; raise ValueError if it does not fit."""
-        with np.load(io.BytesIO(content)) as arrays:
-            tables = self._tables()
-            found = {name: arrays[name] for name in ("done", *tables)}
-        done = found.pop("done")
+    def restore(self, state):
+        """Take what `state` returned; raise ValueError if it does not fit."""
+        tables = self._tables()
+        found = {name: state[name] for name in tables}
+        done = state["done"]
         for name, value in found.items():
             if value.shape != tables[name].shape or not np.all(np.isfinite(value)):
                 raise ValueError(f"it holds no {name} of shape {tables[name].shape}")

@@ -28,7 +28,7 @@ SMALL = {
     "mnist": "--data sample --cell simple-rnn --epochs 1 --units 16",
     "imdb": "--data sample --cell simple-rnn --steps 3 --epochs 1 --units 8 --words 50",
 }
-KEPT_BY_BEST = ("guesses.npy", "regions.npz")
+KEPT_BY_BEST = ("guesses.npz", "regions.npz")
 KEYS = {
     "test_accuracy", "validation_accuracy", "fit_seconds", "steps", "data", "cell",
     "preset", "parameters", "recurrent_kernel", "config", "versions", "device",
@@ -134,42 +134,78 @@ def test_regions_are_resumed_after_the_last_whole_pass(tmp_path, monkeypatch, ca
         np.testing.assert_array_equal(one[name], other[name])
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", b"nan", b"too few"])
-def test_damaged_guesses_end_with_one_line(content, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def before_training(tmp_path, monkeypatch):
+    """The folder of a run of `best`, stopped when all before its training is done."""
+
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(imdb, "fit", interrupt)
-    flags = f"{SMALL['imdb']} --preset best --runs {tmp_path} --name stopped".split()
-    assert imdb.main(flags) == 130
-    folder = RunFolder(tmp_path / "imdb" / "stopped")
-    if content == b"nan":
-        np.save(folder.guesses, np.full_like(np.load(folder.guesses), np.nan))
-    elif content == b"too few":
-        np.save(folder.guesses, np.load(folder.guesses)[1:])
+    with monkeypatch.context() as patch:
+        patch.setattr(imdb, "fit", interrupt)
+        flags = f"{SMALL['imdb']} --preset best --runs {tmp_path} --name stopped"
+        assert imdb.main(flags.split()) == 130
+    return RunFolder(tmp_path / "imdb" / "stopped")
+
+
+def write(path, arrays):
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("guesses", None),
+        ("guesses", lambda it: {"guesses": np.full_like(it["guesses"], np.nan)}),
+        ("guesses", lambda it: {"guesses": it["guesses"][1:]}),
+        ("regions", None),
+        ("regions", lambda it: {"done": np.array(99)}),
+        ("regions", lambda it: {"inside": it["inside"][1:]}),
+        ("regions", lambda it: {"around": np.full_like(it["around"], np.nan)}),
+    ],
+)
+def test_a_damaged_phase_is_repeated(name, change, before_training, capsys):
+    """With the same result, and a line."""
+    path = getattr(before_training, name)
+    whole = dict(np.load(path))
+    if change is None:
+        path.write_bytes(b"no arrays")
     else:
-        folder.guesses.write_bytes(content)
-    with pytest.raises(UserError, match="guesses.npy") as raised:
-        resume.main(["--run", str(folder)])
-    assert "\n" not in str(raised.value)
+        write(path, whole | change(whole))
+    capsys.readouterr()
+    assert resume.main(["--run", str(before_training)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(
+        rf"^WARNING: {path} is damaged \(.*\): computing it again\.$", printed, re.M
+    )
+    again = np.load(path)
+    for array in whole:
+        np.testing.assert_array_equal(again[array], whole[array])
 
 
-def test_damaged_regions_end_with_one_line(tmp_path, monkeypatch):
-    train("imdb", tmp_path, "--preset best")
-    folder = RunFolder(tmp_path / "imdb" / "run")
-    folder.metrics.unlink()
-    (tmp_path / "imdb" / "run" / "model.keras").unlink()
-    whole = dict(np.load(folder.regions))
-    for damage in (
-        {"done": np.array(99)},
-        {"inside": whole["inside"][1:]},
-        {"around": np.full_like(whole["around"], np.nan)},
-    ):
-        with open(folder.regions, "wb") as file:
-            np.savez(file, **whole | damage)
-        with pytest.raises(UserError, match="regions.npz") as raised:
-            resume.main(["--run", str(folder)])
-        assert "\n" not in str(raised.value)
+@pytest.mark.parametrize("name", ["guesses", "regions"])
+def test_a_phase_of_other_choices_is_refused(name, before_training):
+    if name == "guesses":
+        before_training.regions.unlink()
+    text = before_training.manifest.read_text()
+    before_training.manifest.write_text(text.replace('"seed": 1', '"seed": 2'))
+    message = "was changed after the run began: seed is 2 and was 1; change it back"
+    with pytest.raises(UserError, match=message):
+        resume.main(["--run", str(before_training)])
+
+
+def test_the_first_network_of_best_obeys_steps(tmp_path, monkeypatch):
+    """It ends within a pass, when its learning rate has come to its end."""
+    trained, usual = [], imdb.predict
+
+    def predict(model, *arguments):
+        trained.append(int(model.optimizer.iterations.numpy()))
+        return usual(model, *arguments)
+
+    monkeypatch.setattr(imdb, "predict", predict)
+    train("imdb", tmp_path, "--preset best --batch 180")  # two steps are a pass
+    assert trained == [3, 3]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from recipes.comparison import processes
 from recipes.comparison.cells import CELLS
 from recipes.comparison.processes import run_here
 from recipes.comparison.statistics import confidence_interval, summarize
-from recipes.comparison.sweep import read_result, result_path, sweep
+from recipes.comparison.sweep import read_result, read_results, result_path, sweep
 from recipes.comparison.table import make_overview, make_page
 from recipes.comparison.tasks.registry import TASKS
 from recipes.comparison.trial import Trial, count, find_units, make_model, run
@@ -113,9 +113,10 @@ def test_a_run_that_fails_costs_only_itself(tmp_path, monkeypatch):
     trials = [dataclasses.replace(TINY, seed=seed) for seed in (1, 2, 3, 4, 5)]
     two = functools.partial(run_here, workers=2)
     reports = []
-    results = sweep(trials, tmp_path, two, lambda *it: reports.append(it))
-    assert reports.pop(0) == ([], None)  # nothing was finished
-    errors = {trial.seed: error for (trial,), error in reports}
+    known = read_results(trials, tmp_path)
+    assert known == dict.fromkeys(trials)  # nothing was finished
+    results = sweep(known, tmp_path, two, lambda *it: reports.append(it))
+    errors = {trial.seed: error for trial, error in reports}
     assert errors.pop(2) == "its process ended with status -9"
     assert errors.pop(3) == "ValueError: it was planted"
     assert errors == {1: None, 4: None, 5: None}
@@ -124,9 +125,10 @@ def test_a_run_that_fails_costs_only_itself(tmp_path, monkeypatch):
 
     result_path(tmp_path, trials[3]).unlink()
     again = []
-    new = sweep(trials, tmp_path, two, lambda ended, _: again.append(ended))
-    assert again.pop(0) == [trials[0], trials[4]]
-    assert sorted(trial.seed for (trial,) in again) == [2, 3, 4]
+    known = read_results(trials, tmp_path)
+    assert [trial for trial in trials if known[trial]] == [trials[0], trials[4]]
+    new = sweep(known, tmp_path, two, lambda ended, _: again.append(ended))
+    assert sorted(trial.seed for trial in again) == [2, 3, 4]
     kept = [result for result in new if result["seed"] != 4]
     assert kept == [result for result in results if result["seed"] != 4]
 
@@ -141,7 +143,8 @@ def test_an_error_ends_all_processes(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(trials, tmp_path, functools.partial(run_here, workers=1), report)
+        one = functools.partial(run_here, workers=1)
+        sweep(read_results(trials, tmp_path), tmp_path, one, report)
     finished = [trial for trial in trials if read_result(tmp_path, trial)]
     assert 1 <= len(finished) < 20
     assert not multiprocessing.active_children()
@@ -163,11 +166,24 @@ def test_results_of_other_choices_are_not_mixed(tmp_path):
     for change, message in (  # results of an earlier version of the tasks
         ({"steps": 40}, "lstm-1.json has steps 40, and not 20: choose another"),
         ({"units": 9}, "lstm-1.json has units 9, and not 4: choose another"),
-        ({"figures": {"accuracy": 1.0}}, "lstm-1.json has no mse: remove it"),
+        ({"figures": {}}, "lstm-1.json is damaged .figures has no mse"),
+        ({"figures": {"mse": "0"}}, "lstm-1.json is damaged .mse must be a number"),
+        ({"figures": {"mse": True}}, "lstm-1.json is damaged .mse must be a number"),
+        ({"figures": {"mse": math.nan}}, "lstm-1.json is damaged .it holds NaN"),
+        ({"losses": [math.inf]}, "lstm-1.json is damaged .it holds Infinity"),
+        ({"warning": [1]}, "lstm-1.json is damaged .warning must be"),
+        ({"observed": [1]}, "lstm-1.json is damaged .observed must be an object"),
+        ({"observed": {"before": {}}}, "lstm-1.json is damaged"),
+        ({"observed": norms([1.0], ["x"])}, "lstm-1.json is damaged .a norm must be"),
+        ({"observed": norms([1.0], [1.0, 2.0])}, "lstm-1.json is damaged .*lengths"),
     ):
         path.write_text(json.dumps(it | change))
         with pytest.raises(UserError, match=message):
             read_result(tmp_path, TINY)
+
+
+def norms(before, after):
+    return {"before": dict.fromkeys("hs", before), "after": dict.fromkeys("hs", after)}
 
 
 def result(cell, seed, value, solved=False):
@@ -178,6 +194,7 @@ def result(cell, seed, value, solved=False):
         "steps": 20,
         "figures": {"mse": value},
         "solved": solved,
+        "observed": {},
         "device": "CPU: a test",
         "versions": {"tensorflow": "2.0", "keras": "3.0"},
     }
