@@ -21,7 +21,8 @@ class Summary:
         mean: The mean of the values.
         deviation: Their standard deviation, NaN of a single one.
         interval: The confidence interval of the mean, infinite of a single value.
-        is_with_best: Whether its interval meets that of the best mean.
+        is_with_best: Whether nothing tells it from the cell with the best mean: their
+            intervals meet, and their values are not apart (see `are_apart`).
     """
 
     cell: str
@@ -66,9 +67,32 @@ def summarize(task, results):
     summaries = [_summarize(task, cell, them) for cell, them in by_cell.items()]
     summaries.sort(key=lambda it: it.mean, reverse=task.better == "higher")
     return [
-        dataclasses.replace(it, is_with_best=_meet(it.interval, summaries[0].interval))
+        dataclasses.replace(it, is_with_best=not _differ(it, summaries[0]))
         for it in summaries
     ]
+
+
+def are_apart(one, other):
+    """Return whether all values of one lie on one side of the other's, not by chance.
+
+    Of n values each, that happens by chance in 2 of (2n choose n) cases: the exact test
+    of Mann & Whitney 1947, at its smallest p. Unlike the intervals it does not mind
+    that a single seed lies far out.
+
+    Example:
+    >>> are_apart([1, 2, 3, 4], [5, 6, 7, 900]), are_apart([1, 2], [5, 6])
+    (True, False)
+    """
+    apart = max(one) < min(other) or max(other) < min(one)
+    cases = math.comb(len(one) + len(other), len(one))
+    return apart and 2 / cases < 1 - LEVEL
+
+
+def _differ(one, other):
+    """Return whether two summaries differ by more than chance."""
+    (low, high), (other_low, other_high) = one.interval, other.interval
+    meet = low <= other_high and other_low <= high
+    return not meet or are_apart(one.values, other.values)
 
 
 def _summarize(task, cell, results):
@@ -84,8 +108,3 @@ def _summarize(task, cell, results):
         deviation=float(np.std(values, ddof=1)) if several else math.nan,
         interval=confidence_interval(values),
     )
-
-
-def _meet(one, other):
-    """Return whether two intervals have a point in common."""
-    return one[0] <= other[1] and other[0] <= one[1]

@@ -224,6 +224,24 @@ def test_no_winner_where_intervals_meet():
     assert confidence_interval([1.0]) == (-math.inf, math.inf)
 
 
+def test_seeds_that_are_all_worse_tell_beside_one_that_lies_far_out():
+    """The best one's interval meets everything then."""
+    far = {"peephole": (27, 27, 64, 64, 845), "gru": (10, 11, 11, 12, 12)}
+    far["lstm"] = (12, 24, 24, 31, 31)
+    task = dataclasses.replace(TASKS[TASK], better="higher")
+    for seeds, bold in ((5, [True, True, False]), (3, [True, True, True])):
+        results = [
+            result(cell, seed, float(value))
+            for cell, values in far.items()
+            for seed, value in enumerate(values[:seeds])
+        ]
+        summaries = summarize(task, results)
+        assert [it.cell for it in summaries] == ["peephole", "lstm", "gru"]
+        if seeds == 5:
+            assert summaries[0].interval[0] < 10
+        assert [it.is_with_best for it in summaries] == bold
+
+
 def test_a_higher_accuracy_is_the_better_one():
     results = [result("gru", 1, 0.5), result("lstm", 1, 0.9)]
     task = dataclasses.replace(TASKS[TASK], better="higher")
@@ -261,7 +279,7 @@ def test_published_medians_are_called_so():
 
 
 def test_how_many_of_nine_equal_cells_are_not_bold():
-    """As the page says: in about one of ten tables, one or more."""
+    """As the page says: in about one of seven tables, one or more."""
     rng = np.random.default_rng(1)
     not_all = 0
     for _ in range(300):
@@ -272,7 +290,7 @@ def test_how_many_of_nine_equal_cells_are_not_bold():
             for seed in range(5)
         ]
         not_all += not all(it.is_with_best for it in summarize(TASKS[TASK], results))
-    assert 0.05 < not_all / 300 < 0.15
+    assert 0.09 < not_all / 300 < 0.20
 
 
 def test_the_overview():
