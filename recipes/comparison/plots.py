@@ -3,22 +3,25 @@
 import math
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter
 
 from recipes.comparison.statistics import summarize
+from recipes.comparison.table import compared
 from recipes.comparison.tasks.registry import TASKS
 from recipes.pictures.figure import figure
 
 DOT, INTERVAL, CHANCE = "#1f77b4", "#d95f02", "#555555"
 COLUMNS = 3
 SMALLEST = 1e-12  # of the gradients that are drawn
+SHORT = FuncFormatter(lambda value, place: f"{value:g}")
 
 
 def draw_results(path, results):
-    """Draw a panel for each task."""
+    """Draw a panel for each task; a dotted line is what chance has."""
     by_task = {}
     for result in results:
         by_task.setdefault(result["task"], []).append(result)
-    names = [name for name in TASKS if name in by_task]
+    names = compared(results)
     columns = min(COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     cells = max(len({it["cell"] for it in them}) for them in by_task.values())
@@ -38,14 +41,23 @@ def _draw_task(axes, task, results):
         if math.isfinite(low):
             axes.plot([low, high], [place, place], color=INTERVAL, linewidth=2)
         axes.plot(it.mean, place, "|", color=INTERVAL, markersize=14)
-    axes.axvline(task.chance.value, color=CHANCE, linestyle=":", label="chance")
-    axes.legend(frameon=False, fontsize=8)
-    values = [value for it in summaries for value in it.values]
-    if task.better == "lower" and min(values) > 0 and max(values) > 30 * min(values):
+    axes.axvline(task.chance.value, color=CHANCE, linestyle=":")
+    shown = [task.chance.value, *(value for it in summaries for value in it.values)]
+    low, high = min(shown), max(shown)
+    if low > 0 and high > 30 * low:
         axes.set_xscale("log")
+        low, high = low / 1.5, high * 1.5
+    elif high > 30:
+        axes.set_xscale("symlog", linthresh=1)
+        low, high = low - 0.2, high * 1.5
+    else:
+        low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    axes.set_xlim(low, high)  # intervals may reach beyond what is possible
+    axes.xaxis.set_major_formatter(SHORT)
     axes.set_yticks(range(len(summaries)), [it.cell for it in summaries])
     axes.set_ylim(len(summaries) - 0.5, -0.5)  # the best on top
-    axes.set(title=task.name, xlabel=f"{task.metric}, {task.better} is better")
+    metric = task.metric.replace("_", " ")
+    axes.set(title=task.name, xlabel=f"{metric}, {task.better} is better")
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -80,4 +92,5 @@ def draw_gradients(path, results):
             axes.set_title(f"{when} training")
         for axes in panels[1]:
             axes.set_xlabel("t")
+        panels[0, 0].yaxis.set_major_formatter(SHORT)
         panels[1, 1].legend(frameon=False, fontsize=8, loc="lower right")

@@ -39,10 +39,14 @@ def make_page(results):
 
 
 def make_overview(results):
-    """Return one table of all means: a row for each task, a column for each cell."""
+    """Return one table of all means: a row for each task, a column for each cell.
+
+    The task `gradient`, whose figures are those of the adding problem, has no row
+    beside others.
+    """
     cells = list(dict.fromkeys(result["cell"] for result in results))
     rows = [["task", "measure", "chance", *cells], ["---"] * (3 + len(cells))]
-    for name in _tasks(results):
+    for name in compared(results):
         task = TASKS[name]
         summaries = {it.cell: it for it in summarize(task, _of(results, name))}
         measure = f"{task.metric.replace('_', ' ')} {ARROWS[task.better]}"
@@ -61,6 +65,13 @@ def _mean(summary):
 def _all(texts):
     """Return the different texts in one."""
     return ", ".join(dict.fromkeys(texts))
+
+
+def compared(results):
+    """Return the names of the tasks in which the cells are compared."""
+    names = _tasks(results)
+    observed = {result["task"] for result in results if result["observed"]}
+    return [name for name in names if name not in observed] or names
 
 
 def _tasks(results):
