@@ -14,7 +14,7 @@ import custom_layers
 project = "Gated recurrent networks for Keras 3"
 release = custom_layers.__version__
 root_doc = "README"
-include_patterns = ["*.md", "docs/**/*.md", "benchmarks/*.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/comparison/*.md", "benchmarks/*.md"]
 exclude_patterns = [".*", "build", "dist", "runs"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

@@ -43,7 +43,7 @@ TASKS: dict[str, Task] = {
     )
 }
 
-#: What `make compare` runs unless it is told other tasks: about an hour on two cores.
+#: What `make compare` runs unless it is told other tasks: 75 minutes on two cores.
 DEFAULT_TASKS = (
     "adding-50",
     "copy-20",
