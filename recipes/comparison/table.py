@@ -120,8 +120,8 @@ def _section(task, results):
     return [
         f"## {task.name}",
         f"{task.source}. {task.metric}, {task.better} is better; "
-        f"chance {show(task.chance.value)}: {task.chance.why}. {steps} steps of "
-        f"{task.defaults.batch_size} sequences; {sizes} parameters.",
+        f"chance {show(task.chance.value)}: {task.chance.why}. {steps} steps with "
+        f"batches of {task.defaults.batch_size}; {sizes} parameters.",
         "\n".join(lines),
         *dict.fromkeys(notes),
     ]

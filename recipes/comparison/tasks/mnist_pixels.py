@@ -33,9 +33,9 @@ class MnistPixels(Task):
 
     After Le et al. 2015 (arXiv 1504.00941), section 4.2, who read pixels. An image of
     28×28 grey values from 0 to 1 is read in one of three orders: ``"rows"``, 28 steps
-    of 28 pixels, as the MNIST program does;
-    ``"pixels"``, 784 steps of one pixel, row by row; ``"permuted"``, 784 steps of one
-    pixel in an order that was drawn once and is the same for all images.
+    of 28 pixels, as the MNIST program does; ``"pixels"``, 784 steps of one pixel, row
+    by row; ``"permuted"``, 784 steps of one pixel in an order that was drawn once and
+    is the same for all images.
 
     The images are MNIST's, or those of the built-in sample where there is neither a
     prepared copy nor a network: `data_warning` says so. Each pass is in a new order.
@@ -95,9 +95,7 @@ def make_mnist(order, defaults, published):
     """Return the task of one order."""
     return MnistPixels(
         name=f"mnist-{order}",
-        source="rows, as the program"
-        if order == "rows"
-        else "Le et al. 2015, section 4.2",
+        source="After Le et al. 2015, section 4.2",
         inputs=(28, 28) if order == "rows" else (784, 1),
         head=Head(
             10, "softmax", "sparse_categorical_crossentropy", return_sequences=False
