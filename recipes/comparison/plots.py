@@ -5,19 +5,18 @@ import math
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from recipes.comparison.statistics import summarize
-from recipes.comparison.table import compared
+from recipes.comparison.statistics import gradient_flow, summarize
+from recipes.comparison.table import compared, show
 from recipes.comparison.tasks.registry import TASKS
 from recipes.pictures.figure import figure
 
 DOT, INTERVAL, CHANCE = "#1f77b4", "#d95f02", "#555555"
 COLUMNS = 3
-SMALLEST = 1e-12  # of the gradients that are drawn
 SHORT = FuncFormatter(lambda value, place: f"{value:g}")
 
 
 def draw_results(path, results):
-    """Draw a panel for each task; a dotted line is what chance has."""
+    """Draw a panel for each task; a dotted line is chance, where that is near."""
     by_task = {}
     for result in results:
         by_task.setdefault(result["task"], []).append(result)
@@ -41,9 +40,11 @@ def _draw_task(axes, task, results):
         if math.isfinite(low):
             axes.plot([low, high], [place, place], color=INTERVAL, linewidth=2)
         axes.plot(it.mean, place, "|", color=INTERVAL, markersize=14)
-    axes.axvline(task.chance.value, color=CHANCE, linestyle=":")
-    shown = [task.chance.value, *(value for it in summaries for value in it.values)]
-    low, high = min(shown), max(shown)
+    shown = [value for it in summaries for value in it.values]
+    low, high, chance = min(shown), max(shown), task.chance.value
+    if 2 * low - high < chance < 2 * high - low:  # else it would take most of the room
+        low, high = min(low, chance), max(high, chance)
+    axes.axvline(chance, color=CHANCE, linestyle=":")
     if low > 0 and high > 30 * low:
         axes.set_xscale("log")
         low, high = low / 1.5, high * 1.5
@@ -57,15 +58,15 @@ def _draw_task(axes, task, results):
     axes.set_yticks(range(len(summaries)), [it.cell for it in summaries])
     axes.set_ylim(len(summaries) - 0.5, -0.5)  # the best on top
     metric = task.metric.replace("_", " ")
-    axes.set(title=task.name, xlabel=f"{metric}, {task.better} is better")
+    words = f"{metric}, {task.better} is better; chance {show(chance)}"
+    axes.set(title=task.name, xlabel=words)
     axes.grid(axis="x", alpha=0.3)
 
 
 def draw_gradients(path, results):
     """Draw the norms of ∂loss/∂h_t and ∂loss/∂s_t over t, before and after training.
 
-    A line is the geometric mean of a cell's seeds, in parts of the norm at the last
-    step. What is below `SMALLEST` is drawn there.
+    A line is what `gradient_flow` returns.
 
     Args:
         path: The file.
@@ -77,17 +78,16 @@ def draw_gradients(path, results):
             by_cell.setdefault(result["cell"], []).append(result["observed"])
     with figure(path, 10, 8) as drawn:
         panels = drawn.subplots(2, 2, sharex=True, sharey=True)
-        for row, name in zip(panels, ("h", "s"), strict=True):
+        shown = ("h", "h the output"), ("s", "s all states")
+        for row, (name, what) in zip(panels, shown, strict=True):
             for axes, when in zip(row, ("before", "after"), strict=True):
                 for number, (cell, them) in enumerate(by_cell.items()):
-                    norms = np.array([observed[when][name] for observed in them])
-                    kept = np.maximum(norms / norms[:, -1:], SMALLEST)
-                    mean = np.exp(np.log(kept).mean(axis=0))
-                    steps = np.arange(1, 1 + len(mean))
-                    style = ("-", "--")[number // 8]
-                    axes.semilogy(steps, mean, style, label=cell, linewidth=1.5)
+                    flow = gradient_flow(them, when, name)
+                    steps = np.arange(1, 1 + len(flow))
+                    style = ("--", "-")[number % 2]  # one line may lie on another
+                    axes.semilogy(steps, flow, style, label=cell, linewidth=1.5)
                 axes.grid(alpha=0.3)
-            row[0].set_ylabel(f"‖∂loss/∂{name}_t‖ / ‖∂loss/∂{name}_T‖")
+            row[0].set_ylabel(f"‖∂loss/∂{name}_t‖ / ‖∂loss/∂{name}_T‖, {what}")
         for axes, when in zip(panels[0], ("before", "after"), strict=True):
             axes.set_title(f"{when} training")
         for axes in panels[1]:

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 LEVEL = 0.95  # of the confidence intervals
+SMALLEST = 1e-12  # of the gradients: what is smaller counts as that
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,21 @@ def confidence_interval(values):
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * error)
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def gradient_flow(observed, when, name):
+    """Return how large a cell's gradients are at each step, in parts of the last one.
+
+    The geometric mean over its seeds.
+
+    Args:
+        observed: What each of its runs observed.
+        when: ``"before"`` or ``"after"`` training.
+        name: ``"h"`` or ``"s"``: see `recipes.comparison.tasks.gradient`.
+    """
+    norms = np.array([it[when][name] for it in observed])
+    kept = np.maximum(norms / norms[:, -1:], SMALLEST)
+    return np.exp(np.log(kept).mean(axis=0))
 
 
 def summarize(task, results):

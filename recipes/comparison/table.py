@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from recipes.comparison.statistics import summarize
+from recipes.comparison.statistics import gradient_flow, summarize
 from recipes.comparison.tasks.registry import TASKS
 
 ARROWS = {"lower": "↓", "higher": "↑"}  # where the better ones are
@@ -89,6 +89,8 @@ def _section(task, results):
     summaries = summarize(task, results)
     steps = _range(result["steps"] for result in results)
     sizes = _range(it.parameters for it in summaries)
+    solved = task.solved.__doc__.removeprefix("Return whether ")
+    chosen = task.defaults
     lines = [
         "| cell | units | parameters | mean | interval | each seed | solved |",
         "|---|---|---|---|---|---|---|",
@@ -119,12 +121,40 @@ def _section(task, results):
     notes += [f"Published: {it.conditions} ({it.source})." for it in task.published]
     return [
         f"## {task.name}",
-        f"{task.source}. {task.metric}, {task.better} is better; "
-        f"chance {show(task.chance.value)}: {task.chance.why}. {steps} steps with "
-        f"batches of {task.defaults.batch_size}; {sizes} parameters.",
+        f"{task.source}. {task.metric.replace('_', ' ')}, {task.better} is better; "
+        f"chance {show(task.chance.value)}: {task.chance.why}. Solved: {solved} "
+        f"{steps} steps of {chosen.optimizer.capitalize()} with a learning rate of "
+        f"{chosen.learning_rate:g} and batches of {chosen.batch_size}; gradients are "
+        f"cut to a norm of {chosen.clipnorm:g}; {sizes} parameters.",
         "\n".join(lines),
+        *_flows(results),
         *dict.fromkeys(notes),
     ]
+
+
+def _flows(results):
+    """Return a table of the gradients at the first step, if they were observed."""
+    by_cell = {}
+    for result in results:
+        if result["observed"]:
+            by_cell.setdefault(result["cell"], []).append(result["observed"])
+    if not by_cell:
+        return []
+    lines = [
+        "The gradient at the first step, in parts of that at the last one (geometric "
+        "mean): by h, the output, and by s, all that a step hands on. The table above "
+        "is that of the adding problem with as many steps.\n",
+        "| cell | h, before training | s, before | h, after | s, after |",
+        "|---|---|---|---|---|",
+    ]
+    for cell, observed in by_cell.items():
+        first = [
+            show(gradient_flow(observed, when, name)[0])
+            for when in ("before", "after")
+            for name in "hs"
+        ]
+        lines.append(f"| {cell} | {' | '.join(first)} |")
+    return ["\n".join(lines)]
 
 
 def _missing(results):
