@@ -16,9 +16,11 @@ GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$
 # For each, `override NAME := $(value NAME)`: else make would expand it, and run what is in $(shell …).
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
-# $(call flags,CELL NAME) is `--name="$NAME"` where only NAME is given.
-flags = $(foreach name,$(filter $(1) ARGS,$(GIVEN)),--$(call lower,$(name))="$$$(name)")
+# $(call flags,CELL NAME) is `--name="$NAME"` where only NAME is given. Any other variable is an error.
+flags = $(call refuse,$(filter-out $(1) $(OF_ALL),$(GIVEN)),$(1))$(foreach name,$(filter $(1) ARGS,$(GIVEN)),--$(call lower,$(name))="$$$(name)")
 lower = $(shell echo $(1) | tr A-Z a-z)
+OF_ALL := ARGS PYTHON VENV WORKERS BACKENDS
+refuse = $(if $(strip $(1)),$(error $@ takes no $(strip $(1)), but $(strip $(2) ARGS)))
 TRAIN := CELL PRESET EPOCHS UNITS BATCH SEED DATA NAME
 
 .DEFAULT_GOAL := help

@@ -5,12 +5,13 @@ import math
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
+from recipes.comparison.cells import CELLS
 from recipes.comparison.statistics import gradient_flow, summarize
 from recipes.comparison.table import compared, show
 from recipes.comparison.tasks.registry import TASKS
 from recipes.pictures.figure import figure
 
-DOT, INTERVAL, CHANCE = "#1f77b4", "#d95f02", "#555555"
+INTERVAL, CHANCE = "#333333", "#555555"
 COLUMNS = 3
 SHORT = FuncFormatter(lambda value, place: f"{value:g}")
 
@@ -35,7 +36,8 @@ def draw_results(path, results):
 def _draw_task(axes, task, results):
     summaries = summarize(task, results)
     for place, it in enumerate(summaries):
-        axes.plot(it.values, [place] * len(it.values), "o", color=DOT, alpha=0.5)
+        color = f"C{list(CELLS).index(it.cell)}"  # the same in every panel
+        axes.plot(it.values, [place] * len(it.values), "o", color=color, alpha=0.6)
         low, high = it.interval
         if math.isfinite(low):
             axes.plot([low, high], [place, place], color=INTERVAL, linewidth=2)
@@ -59,7 +61,8 @@ def _draw_task(axes, task, results):
     axes.set_ylim(len(summaries) - 0.5, -0.5)  # the best on top
     metric = task.metric.replace("_", " ")
     words = f"{metric}, {task.better} is better; chance {show(chance)}"
-    axes.set(title=task.name, xlabel=words)
+    axes.set(xlabel=words)
+    axes.set_title(f"{task.name}: {task.goal}", fontsize=9)
     axes.grid(axis="x", alpha=0.3)
 
 
@@ -85,7 +88,8 @@ def draw_gradients(path, results):
                     flow = gradient_flow(them, when, name)
                     steps = np.arange(1, 1 + len(flow))
                     style = ("--", "-")[number % 2]  # one line may lie on another
-                    axes.semilogy(steps, flow, style, label=cell, linewidth=1.5)
+                    color = f"C{list(CELLS).index(cell)}"
+                    axes.semilogy(steps, flow, style, color=color, label=cell)
                 axes.grid(alpha=0.3)
             row[0].set_ylabel(f"‖∂loss/∂{name}_t‖ / ‖∂loss/∂{name}_T‖, {what}")
         for axes, when in zip(panels[0], ("before", "after"), strict=True):

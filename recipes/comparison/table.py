@@ -51,7 +51,9 @@ def make_overview(results):
         summaries = {it.cell: it for it in summarize(task, _of(results, name))}
         measure = f"{task.metric.replace('_', ' ')} {ARROWS[task.better]}"
         means = [_mean(summaries.get(cell)) for cell in cells]
-        rows.append([name, measure, show(task.chance.value), *means])
+        rows.append(
+            [f"{task.goal} (`{name}`)", measure, show(task.chance.value), *means]
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -90,7 +92,7 @@ def _section(task, results):
     steps = _range(result["steps"] for result in results)
     sizes = _range(it.parameters for it in summaries)
     solved = task.solved.__doc__.removeprefix("Return whether ")
-    chosen = task.defaults
+    chosen, goal = task.defaults, f"{task.goal[0].upper()}{task.goal[1:]}"
     lines = [
         "| cell | units | parameters | mean | interval | each seed | solved |",
         "|---|---|---|---|---|---|---|",
@@ -121,9 +123,10 @@ def _section(task, results):
     notes += [f"Published: {it.conditions} ({it.source})." for it in task.published]
     return [
         f"## {task.name}",
-        f"{task.source}. {task.metric.replace('_', ' ')}, {task.better} is better; "
-        f"chance {show(task.chance.value)}: {task.chance.why}. Solved: {solved} "
-        f"{steps} steps of {chosen.optimizer.capitalize()} with a learning rate of "
+        f"{goal}. {task.source}. The measure: {task.metric.replace('_', ' ')}, "
+        f"{task.better} is better; chance {show(task.chance.value)}: "
+        f"{task.chance.why}. Solved: {solved} {steps} steps of "
+        f"{chosen.optimizer.capitalize()} with a learning rate of "
         f"{chosen.learning_rate:g} and batches of {chosen.batch_size}; gradients are "
         f"cut to a norm of {chosen.clipnorm:g}; {sizes} parameters.",
         "\n".join(lines),

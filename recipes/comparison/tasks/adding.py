@@ -59,6 +59,7 @@ def make_adding(T, steps, kind=Adding):
     """Return the adding problem of T steps, as a task of a kind."""
     return kind(
         name=f"adding-{T}",
+        goal=f"add two of {T} numbers",
         source="Hochreiter & Schmidhuber 1997, experiment 4",
         inputs=(T, 2),
         head=Head(1, "linear", "mean_squared_error", return_sequences=False),

@@ -69,6 +69,7 @@ def make_copy(T, steps):
     chance = LENGTH * math.log(SYMBOLS) / (T + 2 * LENGTH)
     return CopyMemory(
         name=f"copy-{T}",
+        goal=f"repeat ten symbols after {T} steps",
         source="Arjovsky et al. 2016, section 5.1, after Hochreiter & Schmidhuber 1997",
         inputs=(T + 2 * LENGTH, SYMBOLS + 2),
         head=Head(

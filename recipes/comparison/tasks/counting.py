@@ -128,6 +128,7 @@ def make_counting(letters, steps, parameters, published):
     count = len(letters)
     return Counting(
         name=name,
+        goal=f"count: {'ⁿ'.join(letters)}ⁿ, trained to n = {Counting.most_trained}",
         source="Gers & Schmidhuber 2001",
         inputs=(count * Counting.most_trained + 1, count + 1),
         head=Head(count + 1, "sigmoid", "binary_crossentropy", return_sequences=True),

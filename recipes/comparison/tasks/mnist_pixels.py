@@ -95,6 +95,7 @@ def make_mnist(order, defaults, published):
     """Return the task of one order."""
     return MnistPixels(
         name=f"mnist-{order}",
+        goal=f"digits, {order}, a small network",
         source="Le et al. 2015, section 4.2, who read pixels",
         inputs=(28, 28) if order == "rows" else (784, 1),
         head=Head(

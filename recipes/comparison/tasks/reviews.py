@@ -94,6 +94,7 @@ class Reviews(Task):
 
 IMDB = Reviews(
     name="imdb",
+    goal="film reviews, a small network",
     source="Maas et al. 2011",
     inputs=(100, VECTOR),
     head=Head(1, "sigmoid", "binary_crossentropy", return_sequences=True),

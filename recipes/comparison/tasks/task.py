@@ -90,6 +90,7 @@ class Task:
 
     Attributes:
         name: Its name in `recipes.comparison.tasks.registry.TASKS`.
+        goal: What a network has to do, in a few words.
         source: The paper, and its section.
         inputs: Steps and features of a training sequence. A network takes sequences
             of any length, since some tests are longer.
@@ -103,6 +104,7 @@ class Task:
     """
 
     name: str
+    goal: str
     source: str
     inputs: tuple[int, int]
     head: Head

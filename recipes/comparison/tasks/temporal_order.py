@@ -73,6 +73,7 @@ def make_temporal_order(T=50):
     )
     return TemporalOrder(
         name=f"temporal-order-{T}",
+        goal="name the order of three symbols",
         source="Hochreiter & Schmidhuber 1997, task 6b, at half its length",
         inputs=(T, len(ALPHABET)),
         head=Head(

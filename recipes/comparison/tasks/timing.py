@@ -149,6 +149,7 @@ def make_delays(interval, steps):
     """Return the measuring of intervals of F or F + 1 steps."""
     return Delays(
         name=f"delays-{interval}",
+        goal=f"tell {interval} steps from {interval + 1}",
         source=f"{PAPER}, measuring spike delays",
         inputs=(Delays.spikes * (interval + 1) + 1, 1),
         head=HEAD,
@@ -165,6 +166,8 @@ def make_pulses(name, interval, choices, steps):
     longest = interval + max(choices)
     return Pulses(
         name=f"{name}-{interval}",
+        goal=f"a pulse every {interval} steps"
+        + (" or one more, as told" if len(choices) > 1 else ""),
         source=f"{PAPER}, generating timed spikes",
         inputs=(Pulses.trained_cycles * longest, 1),
         head=HEAD,

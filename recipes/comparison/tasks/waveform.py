@@ -58,6 +58,7 @@ _CONDITIONS = (
 )
 WAVEFORM = Waveform(
     name="waveform",
+    goal="draw one long wave by heart",
     source="Koutník et al. 2014, section 4.1, with another wave",
     inputs=(LENGTH, 1),
     head=Head(1, "linear", "mean_squared_error", return_sequences=True),

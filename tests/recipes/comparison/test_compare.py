@@ -301,8 +301,8 @@ def test_the_overview():
     assert make_overview(results).splitlines() == [
         "| task | measure | chance | gru | lstm |",
         "| --- | --- | --- | --- | --- |",
-        "| adding-50 | mse ↓ | 0.167 | **0.105** | – |",
-        "| anbn | largest n ↑ | 1 | – | **12** |",
+        "| add two of 50 numbers (`adding-50`) | mse ↓ | 0.167 | **0.105** | – |",
+        "| count: aⁿbⁿ, trained to n = 10 (`anbn`) | largest n ↑ | 1 | – | **12** |",
     ]
 
 
