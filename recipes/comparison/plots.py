@@ -54,7 +54,8 @@ def _draw_task(axes, task, results):
         axes.set_xscale("symlog", linthresh=1)
         low, high = low - 0.2, high * 1.5
     else:
-        low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+        room = 0.04 * (high - low or abs(high) or 1)
+        low, high = low - room, high + room
     axes.set_xlim(low, high)  # intervals may reach beyond what is possible
     axes.xaxis.set_major_formatter(SHORT)
     axes.set_yticks(range(len(summaries)), [it.cell for it in summaries])

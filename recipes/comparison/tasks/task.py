@@ -113,7 +113,7 @@ class Task:
     chance: Chance
     defaults: Defaults
     published: tuple[Published, ...] = ()
-    cell_options: dict[str, dict] = dataclasses.field(default_factory=dict)
+    cell_options: dict[str, dict] = dataclasses.field(default_factory=dict, hash=False)
     #: Sequences of the test set.
     test_size: typing.ClassVar[int] = 1000
 
