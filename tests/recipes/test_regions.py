@@ -56,15 +56,14 @@ def test_words_of_a_topic_come_together(small, rng):
     assert same > 0.2 + alike[:half, half:].mean()
 
 
-def test_a_pass_goes_on_from_a_file(small, rng, tmp_path):
+def test_a_pass_goes_on_from_the_state_of_another_learner(small, rng):
     texts = make_texts(rng)
     whole, first = (RegionLearner(texts, 2 + WORDS, seed=1) for _ in range(2))
     whole.learn_pass()
     whole.learn_pass()
     first.learn_pass()
-    first.save(tmp_path / "it.npz")
     second = RegionLearner(texts, 2 + WORDS, seed=1)
-    second.load((tmp_path / "it.npz").read_bytes())
+    second.restore(first.state())
     second.learn_pass()
     assert second.done == 2
     np.testing.assert_array_equal(second.inside, whole.inside)
@@ -75,9 +74,8 @@ def test_a_pass_goes_on_from_a_file(small, rng, tmp_path):
 
 
 @pytest.mark.parametrize("vocabulary", [9, 30])
-def test_a_file_of_another_vocabulary_is_refused(vocabulary, small, rng, tmp_path):
+def test_a_state_of_another_vocabulary_is_refused(vocabulary, small, rng):
     learner = RegionLearner(make_texts(rng), 2 + WORDS, seed=1)
-    learner.save(tmp_path / "it.npz")
     other = RegionLearner(make_texts(rng), vocabulary, seed=1)
     with pytest.raises(ValueError, match="it holds no inside of shape"):
-        other.load((tmp_path / "it.npz").read_bytes())
+        other.restore(learner.state())
