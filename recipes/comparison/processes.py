@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ def run_here(trials, workers):
         trials: List of `Trial`.
         workers: How many run side by side.
     """
+    _start_server()
     running = _Running()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(running.run, trial): trial for trial in trials}
@@ -32,6 +34,15 @@ def run_here(trials, workers):
         finally:  # after Ctrl-C, say; else there is nothing left
             pool.shutdown(wait=False, cancel_futures=True)
             running.stop()
+
+
+def _start_server():
+    """Start the server of `FORKS`, which Ctrl-C is to leave alone."""
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)  # it inherits that
+    try:
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 class _Running:

@@ -42,8 +42,9 @@ def kill(node):
 
 
 @pytest.fixture
-def nodes(tmp_path_factory):
+def nodes(tmp_path_factory, monkeypatch):
     """The head of a cluster and another node, of one core each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # whatever token lies in ~/.ray
     folder = tmp_path_factory.mktemp("ray")
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": ""}
     environment["RAY_ENABLE_RECORD_ACTOR_TASK_LOGGING"] = "0"
