@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from recipes.comparison.cells import CELLS
-from recipes.comparison.statistics import gradient_flow, summarize
+from recipes.comparison.statistics import gradient_flow, observed_by_cell, summarize
 from recipes.comparison.table import compared, show
 from recipes.comparison.tasks.registry import TASKS
 from recipes.pictures.figure import figure
@@ -76,10 +76,7 @@ def draw_gradients(path, results):
         path: The file.
         results: Results of trials; those without gradients are passed over.
     """
-    by_cell = {}
-    for result in results:
-        if result["observed"]:
-            by_cell.setdefault(result["cell"], []).append(result["observed"])
+    by_cell = observed_by_cell(results)
     with figure(path, 10, 8) as drawn:
         panels = drawn.subplots(2, 2, sharex=True, sharey=True)
         shown = ("h", "h the output"), ("s", "s all states")

@@ -55,6 +55,15 @@ def confidence_interval(values):
     return mean - half, mean + half
 
 
+def observed_by_cell(results):
+    """Return what the runs of each cell observed: name -> list, if they did."""
+    by_cell = {}
+    for result in results:
+        if result["observed"]:
+            by_cell.setdefault(result["cell"], []).append(result["observed"])
+    return by_cell
+
+
 def gradient_flow(observed, when, name):
     """Return how large a cell's gradients are at each step, in parts of the last one.
 
@@ -83,7 +92,7 @@ def summarize(task, results):
     summaries = [_summarize(task, cell, them) for cell, them in by_cell.items()]
     summaries.sort(key=lambda it: it.mean, reverse=task.better == "higher")
     return [
-        dataclasses.replace(it, is_with_best=not _differ(it, summaries[0]))
+        dataclasses.replace(it, is_with_best=not differ(it, summaries[0]))
         for it in summaries
     ]
 
@@ -104,8 +113,11 @@ def are_apart(one, other):
     return apart and 2 / cases < 1 - LEVEL
 
 
-def _differ(one, other):
-    """Return whether two summaries differ by more than chance."""
+def differ(one, other):
+    """Return whether two summaries differ by more than chance.
+
+    Their intervals do not meet, or their values are apart (see `are_apart`).
+    """
     (low, high), (other_low, other_high) = one.interval, other.interval
     meet = low <= other_high and other_low <= high
     return not meet or are_apart(one.values, other.values)

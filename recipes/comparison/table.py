@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from recipes.comparison.statistics import gradient_flow, summarize
+from recipes.comparison.statistics import gradient_flow, observed_by_cell, summarize
 from recipes.comparison.tasks.registry import TASKS
 
 ARROWS = {"lower": "↓", "higher": "↑"}  # where the better ones are
@@ -137,11 +137,7 @@ def _section(task, results):
 
 def _flows(results):
     """Return a table of the gradients at the first step, if they were observed."""
-    by_cell = {}
-    for result in results:
-        if result["observed"]:
-            by_cell.setdefault(result["cell"], []).append(result["observed"])
-    if not by_cell:
+    if not (by_cell := observed_by_cell(results)):
         return []
     lines = [
         "The gradient at the first step, in parts of that at the last one (geometric "

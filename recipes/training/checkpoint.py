@@ -165,8 +165,8 @@ def check_begun(folder, begun):
 def write_phase(folder, path, arrays):
     """Keep what a phase before the training has computed: a dict of arrays."""
     begun = json.dumps(decisive(folder.read_manifest()))
-    with atomic_write(path) as unfinished, open(unfinished, "wb") as file:
-        np.savez(file, begun=begun, **arrays)
+    with atomic_write(path) as unfinished:
+        np.savez(unfinished, begun=begun, **arrays)
 
 
 def read_phase(folder, path, parse):

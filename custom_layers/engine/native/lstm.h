@@ -8,10 +8,11 @@
 //     o = σ(z_o + U_o (m_o ⊙ h⁻) + p_o ⊙ c)
 //     h = o ⊙ tanh(c)
 //
-// where m is one mask for all gates, one for each, or none; and a step that is not kept leaves h and c as they were. All arrays are row-major, the
-// steps come first: h is (steps + 1, B, n), with the initial state in its first row. What
-// the products with W make, or need, comes as two arrays, of the early and of the late
-// steps, so that TensorFlow can compute those products side by side.
+// where m is one mask for all gates, one for each, or none; and a step that is not kept
+// leaves h and c as they were. All arrays are row-major, the steps come first: h is
+// (steps + 1, B, n), with the initial state in its first row. What the products with W
+// make, or need, comes as two arrays, of the early and of the late steps, so that
+// TensorFlow can compute those products side by side.
 // Gates stand side by side in the order i, f, g, o; coupled, f, g, o.
 //
 // No row depends on another one, and its sums have one order. So results do not depend
