@@ -33,7 +33,7 @@ help:  ## list the targets
 	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN; of export: RUN FORMAT ARGS"
 	@echo "Variables of compare: TASK CELLS SEEDS BUDGET WORKERS ARGS; RAY_ADDRESS runs it on a cluster"
 
-setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
+setup: .venv/ready .venv/ready-native  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
 
 .venv/ready: requirements.txt
 	@test -x $(VENV)/pip || $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
@@ -43,6 +43,11 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@if nvidia-smi >/dev/null 2>&1; then $(VENV)/python -m pip install --quiet --disable-pip-version-check \
 		"tensorflow[and-cuda]==$$($(VENV)/python -c 'import importlib.metadata as m; print(m.version("tensorflow"))')"; fi
+	@touch $@
+
+# The native kernel is optional. This says in one line that it is built, or why not.
+.venv/ready-native: .venv/ready $(wildcard $(addprefix custom_layers/engine/native/,*.cc *.h library.py))
+	@$(VENV)/python -m custom_layers.build_native 2>&1 | tail -n 1
 	@touch $@
 
 .venv/ready-dev: requirements-dev.txt .venv/ready
@@ -65,13 +70,13 @@ setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where t
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -r requirements-export.txt
 	@touch $@
 
-train-mnist: .venv/ready  ## train on MNIST, read row by row
+train-mnist: .venv/ready .venv/ready-native  ## train on MNIST, read row by row
 	@$(VENV)/python -m recipes mnist $(call flags,$(TRAIN))
 
-train-imdb: .venv/ready  ## train on the IMDB reviews
+train-imdb: .venv/ready .venv/ready-native  ## train on the IMDB reviews
 	@$(VENV)/python -m recipes imdb $(call flags,$(TRAIN))
 
-resume: .venv/ready  ## resume the run RUN, or the unfinished run begun last
+resume: .venv/ready .venv/ready-native  ## resume the run RUN, or the unfinished run begun last
 	@$(VENV)/python -m recipes resume $(call flags,RUN)
 
 runs: .venv/ready  ## list all runs, the best of each recipe first
@@ -120,7 +125,7 @@ pictures: .venv/ready-demo .venv/ready-dev  ## make every picture of README and 
 	$(VENV)/python docs/pictures.py
 	$(VENV)/python docs/screenshots.py build/pictures
 
-bench: .venv/ready-dev  ## time every layer beside keras.layers.LSTM, new models, and both programs
+bench: .venv/ready-dev .venv/ready-native  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)
 	@$(VENV)/python -m benchmarks.models
 	@echo && $(VENV)/python -m benchmarks.recipes

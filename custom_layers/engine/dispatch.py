@@ -80,7 +80,6 @@ def run(layer, keras_loop, sequences, states, mask, training):
                 mask,
                 prepared,
                 recurrence=tensorflow_native.recurrence(prepared.vectors),
-                parts=tensorflow_native.PARTS,
             )
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_train_on_cpu, layer)

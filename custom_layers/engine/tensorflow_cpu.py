@@ -10,8 +10,6 @@ Keras's own loop takes one thing from here, `matmul_with_transposed_copy`. The n
 kernel stands in for `run_loop`.
 """
 
-import itertools
-
 import tensorflow as tf
 
 
@@ -50,10 +48,10 @@ def matmul_with_transposed_copy(U):
 
 def halves(sequences, *others):
     """Return two tuples: the halves of a batch; those of None are None."""
-    batch = _sizes(sequences)[0]
-    sizes = [batch // 2, batch - batch // 2]  # split: a cheaper gradient than slices
+    batch = sizes(sequences)[0]
+    half = [batch // 2, batch - batch // 2]  # split: a cheaper gradient than slices
     parts = [
-        (None, None) if x is None else tf.split(x, sizes) for x in (sequences, *others)
+        (None, None) if x is None else tf.split(x, half) for x in (sequences, *others)
     ]
     return zip(*parts, strict=True)
 
@@ -69,7 +67,6 @@ def train(
     return_sequences,
     zero_output_for_mask,
     recurrence=None,
-    parts=1,
 ):
     """Run a cell's steps over sequences; results as from ``RNN.inner_loop``.
 
@@ -83,8 +80,6 @@ def train(
         return_sequences: Whether the outputs of all steps are wanted.
         zero_output_for_mask: Whether the output of a masked step is zero.
         recurrence: What computes `run_loop`; by default that.
-        parts: In how many parts, one after the other in time, it takes the products
-            with W.
     """
     inputs, unmasked = _time_first(sequences, go_backwards), None
     if mask is not None:
@@ -99,13 +94,8 @@ def train(
 
     outputs, states = (recurrence or run_loop)(
         step,
-        [
-            _project(part, product)
-            for product in prepared.products
-            for part in _in_time(inputs, parts)
-        ],
-        [product.U for product in prepared.products],
-        [product.h_mask for product in prepared.products],
+        inputs,
+        prepared.products,
         initial_state,
         list(prepared.vectors.values()),
         unmasked,
@@ -125,16 +115,14 @@ def train(
     return last, outputs, states
 
 
-def run_loop(step, projected, U, h_masks, states, vectors, unmasked, return_sequences):
+def run_loop(step, inputs, products, states, vectors, unmasked, return_sequences):
     """Run the recurrence.
 
     Args:
         step: Function of one step's z, a list, of the states and of the vectors;
             returns the new states.
-        projected: For each product ``x W + b`` of all steps, as from `_project`.
-        U: For each product its U.
-        h_masks: For each product the mask of the state that is multiplied with U, or
-            None.
+        inputs: ``(time, batch, features)``.
+        products: The products with W and U, a list of `Product`.
         states: The initial states, each ``(batch, units)``; the first is multiplied
             with U.
         vectors: Tensors that ``step`` needs at every step, and whose gradient is
@@ -145,6 +133,32 @@ def run_loop(step, projected, U, h_masks, states, vectors, unmasked, return_sequ
     Returns:
         The first state of every step ``(time, batch, units)``, or None; and the list of
         final states.
+    """
+    return loop_over(
+        step,
+        [_project(inputs, product) for product in products],
+        [product.U for product in products],
+        [product.h_mask for product in products],
+        states,
+        vectors,
+        unmasked,
+        return_sequences,
+    )
+
+
+def loop_over(step, projected, U, h_masks, states, vectors, unmasked, return_sequences):
+    """Run the recurrence over ``x W + b``; arguments and results as of `run_loop`.
+
+    Args:
+        step: See there.
+        projected: For each product ``x W + b`` of all steps.
+        U: For each product its U.
+        h_masks: For each product the mask of the state that is multiplied with U, or
+            None.
+        states: See there.
+        vectors: See there.
+        unmasked: See there.
+        return_sequences: See there.
     """
     unmasked_array = None if unmasked is None else _array_of(unmasked)
 
@@ -183,7 +197,7 @@ def run_loop(step, projected, U, h_masks, states, vectors, unmasked, return_sequ
 
 def _forward(advance, dropped, projected, U, states, vectors):
     """Return the final states, and arrays: each step's old states, and its z's."""
-    time, inputs = _sizes(projected[0])[0], [_array_of(z) for z in projected]
+    time, inputs = sizes(projected[0])[0], [_array_of(z) for z in projected]
 
     def forth(t, states, old_states, kept_z):
         h = dropped(states[0])
@@ -211,7 +225,7 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     Args:
         advance: Function of t, z, states and vectors; returns the new states.
         dropped: Function of ``h``; returns what is multiplied with each U.
-        h_masks: As in `run_loop`.
+        h_masks: As in `loop_over`.
         parts: The arguments of `_forward`: projected, U, states, vectors.
         kept: The ``h`` of all steps, and what `_forward` kept.
         d_outputs: Gradient of the outputs of all steps, or None.
@@ -219,7 +233,7 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     """
     projected, U, _, vectors = parts
     old_h, old_states, kept_z = kept
-    time = _sizes(projected[0])[0]
+    time = sizes(projected[0])[0]
     d_outputs = None if d_outputs is None else _array_of(d_outputs)
     U_transposed = [tf.transpose(u) for u in U]  # once: faster products
 
@@ -266,23 +280,19 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     return *d_z, *d_U, *d_states, *d_vectors
 
 
-def _project(inputs, product):
-    """Return ``(x ⊙ x_mask) W + b`` of all steps, from ``(time, batch, features)``."""
+def times_W(inputs, product):
+    """Return ``(x ⊙ x_mask) W`` of all steps, from ``(time, batch, features)``."""
     inputs = tf.cast(inputs, product.W.dtype)  # from integers, too
     inputs = inputs if product.x_mask is None else inputs * product.x_mask
-    time, batch, _ = _sizes(inputs)
+    time, batch, _ = sizes(inputs)
     z = tf.matmul(_merge(inputs), product.W)
-    z = z if product.b is None else tf.nn.bias_add(z, product.b)
     return tf.reshape(z, [time, batch, z.shape[-1]])
 
 
-def _in_time(x, parts):
-    """Return ``x`` as a number of parts along its first axis."""
-    if parts == 1:
-        return [x]
-    time = _sizes(x)[0]
-    borders = [time * part // parts for part in range(parts + 1)]
-    return [x[a:b] for a, b in itertools.pairwise(borders)]
+def _project(inputs, product):
+    """Return ``(x ⊙ x_mask) W + b`` of all steps."""
+    z = times_W(inputs, product)
+    return z if product.b is None else tf.nn.bias_add(z, product.b)
 
 
 def _time_first(x, go_backwards):
@@ -305,7 +315,7 @@ def _write(arrays, t, values):
 
 def _array_of(x):
     """Return an array of all ``x[t]``."""
-    return _array_like(x, _sizes(x)[0]).unstack(x)
+    return _array_like(x, sizes(x)[0]).unstack(x)
 
 
 def _array_like(x, size):
@@ -320,7 +330,7 @@ def _merge(x):
     return tf.reshape(x, [-1, x.shape[-1]])
 
 
-def _sizes(x):
+def sizes(x):
     """Return the sizes of all axes, numbers where they are known."""
     return [
         tf.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape)

@@ -79,14 +79,8 @@ def load_error(path):
     return None
 
 
-PARTS = 2  # of the products with W: TensorFlow computes them side by side
-
-
 def recurrence(names):
     """Return what computes `tensorflow_cpu.run_loop`, for an LSTM with these vectors.
-
-    It takes each product with W in `PARTS` parts, and one product for all gates, or,
-    where each has a mask of its own, one for each.
 
     Args:
         names: Names of the vectors, out of ``"i"``, ``"f"`` and ``"o"``.
@@ -94,31 +88,29 @@ def recurrence(names):
     return functools.partial(_run, tuple(names))
 
 
-def _run(
-    names, step, projected, U, h_masks, states, vectors, unmasked, return_sequences
-):
-    operators, count = _operators(library.find()), PARTS + 3 + len(vectors)
+def _run(names, step, inputs, products, states, vectors, unmasked, return_sequences):
+    operators, count = _operators(library.find()), 6 + len(vectors)
     options = {"path": _choice(), "threads": threads()}
+    h_masks = [product.h_mask for product in products]
     m = _or_nothing(None if h_masks[0] is None else tf.stack(h_masks))
     keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
-    products = len(U)
 
-    def loop(early, late, U, h, c, *vectors):
-        z = tf.split(tf.concat([early, late], axis=0), products, axis=-1)
-        parts = z, tf.split(U, products, axis=-1), h_masks, [h, c], list(vectors)
-        outputs, new_states = tensorflow_cpu.run_loop(
-            step, *parts, unmasked, return_sequences
+    def loop(early, late, U, b, h, c, *vectors):
+        z = tf.concat([early, late], axis=0) + b
+        z, U = (tf.split(x, len(products), axis=-1) for x in (z, U))
+        outputs, new_states = tensorflow_cpu.loop_over(
+            step, z, U, h_masks, [h, c], list(vectors), unmasked, return_sequences
         )
         return [outputs, *new_states] if return_sequences else new_states
 
     @tf.custom_gradient
-    def recur(early, late, U, h, c, *vectors):
+    def recur(early, late, U, b, h, c, *vectors):
         p = tf.zeros([0])
         if vectors:
             by_name = dict(zip(names, vectors, strict=True))
             p = tf.stack([by_name.get(gate, tf.zeros_like(h[0])) for gate in "ifo"])
         all_h, all_c, *gates = operators.custom_layers_lstm(
-            early, late, U, h, c, p, m, keep, **options
+            early, late, U, b, h, c, p, m, keep, **options
         )
         for states in (all_h, all_c):
             states.set_shape([None, *h.shape])
@@ -128,7 +120,7 @@ def _run(
             def backward(*arguments):
                 d_outputs = arguments[count] if return_sequences else None
                 kept = *gates, all_c, _or_nothing(d_outputs), *arguments[-2:]
-                *d_z, d_h, d_c, d_p = operators.custom_layers_lstm_grad(
+                *d_z, d_h, d_c, d_p, d_b = operators.custom_layers_lstm_grad(
                     U, p, m, keep, *kept, **options
                 )
                 results = (*d_z, d_h, d_c)
@@ -140,15 +132,24 @@ def _run(
                 def second(*d_gradients):
                     return _derivative(loop, arguments, count, d_gradients)
 
-                return (*d_z, d_U, d_h, d_c, *d_vectors), second
+                return (*d_z, d_U, d_b, d_h, d_c, *d_vectors), second
 
-            return backward(early, late, U, h, c, *vectors, *upstream)
+            return backward(early, late, U, b, h, c, *vectors, *upstream)
 
         results = (all_h[1:], all_h[-1], all_c[-1])
         return results if return_sequences else results[1:], gradient
 
-    z = [_side_by_side(projected[part::PARTS]) for part in range(PARTS)]
-    results = recur(*z, _side_by_side(U), *states, *vectors)
+    # The products with W in two parts, which TensorFlow computes side by side.
+    half = tensorflow_cpu.sizes(inputs)[0] // 2
+    z = [
+        _side_by_side([tensorflow_cpu.times_W(part, product) for product in products])
+        for part in (inputs[:half], inputs[half:])
+    ]
+    U = _side_by_side([product.U for product in products])
+    b = tf.zeros(U.shape[1])
+    if products[0].b is not None:
+        b = _side_by_side([product.b for product in products])
+    results = recur(*z, U, b, *states, *vectors)
     return results[0] if return_sequences else None, list(results[-2:])
 
 

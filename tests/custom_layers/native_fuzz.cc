@@ -22,7 +22,7 @@ Floats random_floats(int64_t count) {
 struct Problem {
   Sizes s;
   bool masked, every_output;
-  Floats z[2], U, p, m, h, c, d_outputs, d_state;
+  Floats z[2], U, b, p, m, h, c, d_outputs, d_state;
   std::vector<unsigned char> keep;
 
   Problem() {
@@ -34,7 +34,8 @@ struct Problem {
     const int64_t state = s.batch * s.units, width = s.gates * s.units;
     z[0] = random_floats(s.early * s.batch * width);
     z[1] = random_floats((s.steps - s.early) * s.batch * width);
-    U = random_floats(s.units * width), p = random_floats(3 * s.units);
+    U = random_floats(s.units * width), b = random_floats(width);
+    p = random_floats(3 * s.units);
     m = random_floats(s.masks * state), d_state = random_floats(state);
     h = c = random_floats((s.steps + 1) * state);
     d_outputs = random_floats(s.steps * state);
@@ -44,12 +45,13 @@ struct Problem {
 
   Floats results(const Path& path, int threads) const {
     Floats h = this->h, c = this->c, d_h = d_state, d_c = d_state, d_p(3 * s.units);
+    Floats d_b(s.gates * s.units);
     Floats gates[2] = {z[0], z[1]}, d_z[2] = {z[0], z[1]};
     const float* given_p = s.peepholes ? p.data() : nullptr;
     const float* given_m = s.masks ? m.data() : nullptr;
     const unsigned char* given_keep = masked ? keep.data() : nullptr;
     run_forward(path,
-                Forward{s, {z[0].data(), z[1].data()}, U.data(), given_p, given_m,
+                Forward{s, {z[0].data(), z[1].data()}, U.data(), b.data(), given_p, given_m,
                         given_keep, h.data(), c.data(),
                         {gates[0].data(), gates[1].data()}},
                 threads);
@@ -58,10 +60,10 @@ struct Problem {
                           {gates[0].data(), gates[1].data()}, c.data(),
                           every_output ? d_outputs.data() : nullptr,
                           {d_z[0].data(), d_z[1].data()}, d_h.data(), d_c.data(),
-                          d_p.data()},
+                          d_p.data(), d_b.data()},
                  threads);
     Floats all;
-    for (const Floats* part : {&h, &c, &d_z[0], &d_z[1], &d_h, &d_c, &d_p})
+    for (const Floats* part : {&h, &c, &d_z[0], &d_z[1], &d_h, &d_c, &d_p, &d_b})
       all.insert(all.end(), part->begin(), part->end());
     return all;
   }

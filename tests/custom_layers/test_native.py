@@ -430,6 +430,16 @@ MISTAKES = {
         "d_h += V{};",
         "a unit more, a row more",
     ),
+    "d_b of f is that of g": (
+        "d_b[F] += d_z_f;",
+        "d_b[F] += d_z_g;",
+        "a unit less",
+    ),
+    "b comes without its tail": (
+        "b[g] = load(a.b + g * n + unit, width);",
+        "b[g] = load(a.b + g * n + unit, width == LANES ? width : 0);",
+        "a unit more, a row more",
+    ),
     "long sums begin anew": (
         "B + first * COLUMNS * LANES",
         "B",

@@ -91,7 +91,7 @@ def project(tmp_path_factory):
     python.chmod(0o755)
     for name in ("requirements", "requirements-dev", "requirements-export"):
         (folder / f"{name}.txt").touch()
-    for name in ("ready", "ready-dev", "ready-export"):
+    for name in ("ready", "ready-native", "ready-dev", "ready-export"):
         (folder / ".venv" / name).touch()
     return folder
 

@@ -125,17 +125,20 @@ void run_forward(const Path& path, const Forward& a, int threads) {
 
 void run_backward(const Path& path, const Backward& a, int threads) {
   const Sizes& s = a.size;
-  const int64_t tiles = (s.batch + ROWS - 1) / ROWS, row = 3 * s.units;
+  const int64_t tiles = (s.batch + ROWS - 1) / ROWS, of_p = 3 * s.units;
+  const int64_t of_tile = sums_size(s);
   Floats packed = allocate(path.packed_size(s));
-  Floats d_p = allocate(tiles * row);
-  memset(d_p.get(), 0, sizeof(float) * tiles * row);
+  Floats sums = allocate(tiles * of_tile);
+  memset(sums.get(), 0, sizeof(float) * tiles * of_tile);
   path.pack_backward(s, a.U, packed.get());
   share(s, threads, [&](int64_t begin, int64_t end) {
-    path.backward(a, packed.get(), begin, end, d_p.get());
+    path.backward(a, packed.get(), begin, end, sums.get());
   });
-  memset(a.d_p, 0, sizeof(float) * row);
-  for (int64_t tile = 0; tile < tiles; ++tile)
-    for (int64_t k = 0; k < row; ++k) a.d_p[k] += d_p.get()[tile * row + k];
+  for (int64_t k = 0; k < of_tile; ++k) {
+    float sum = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) sum += sums.get()[tile * of_tile + k];
+    (k < of_p ? a.d_p[k] : a.d_b[k - of_p]) = sum;
+  }
 }
 
 }  // namespace native_lstm

@@ -1,11 +1,11 @@
 // The recurrence of an LSTM in float32, forward and backward, for a training step.
 //
-// For sequences of B rows and n units, with z = x W + b of all steps given,
+// For sequences of B rows and n units, with z = x W of all steps given,
 //
-//     i = σ(z_i + U_i (m_i ⊙ h⁻) + p_i ⊙ c⁻)       f likewise; coupled: i = 1 − f
-//     g = tanh(z_g + U_g (m_g ⊙ h⁻))
+//     i = σ(z_i + b_i + U_i (m_i ⊙ h⁻) + p_i ⊙ c⁻)      f likewise; coupled: i = 1 − f
+//     g = tanh(z_g + b_g + U_g (m_g ⊙ h⁻))
 //     c = f ⊙ c⁻ + i ⊙ g
-//     o = σ(z_o + U_o (m_o ⊙ h⁻) + p_o ⊙ c)
+//     o = σ(z_o + b_o + U_o (m_o ⊙ h⁻) + p_o ⊙ c)
 //     h = o ⊙ tanh(c)
 //
 // where m is one mask for all gates, one for each, or none; and a step that is not kept
@@ -16,8 +16,8 @@
 // Gates stand side by side in the order i, f, g, o; coupled, f, g, o.
 //
 // No row depends on another one, and its sums have one order. So results do not depend
-// on how rows are shared between threads. The gradient of p is a sum over rows: it is
-// taken over fixed tiles of ROWS rows, and then over the tiles, in order.
+// on how rows are shared between threads. The gradients of p and b are sums over rows:
+// they are taken over fixed tiles of ROWS rows, and then over the tiles, in order.
 #ifndef CUSTOM_LAYERS_LSTM_H
 #define CUSTOM_LAYERS_LSTM_H
 
@@ -39,6 +39,7 @@ struct Forward {
   Sizes size;
   const float* z[2];         // (steps, B, gates·n), in two
   const float* U;            // (n, gates·n)
+  const float* b;            // (gates·n)
   const float* p;            // (3, n): p_i, p_f, p_o, zeros where there is none
   const float* m;            // (masks, B, n)
   const unsigned char* keep; // (steps, B), or null
@@ -55,8 +56,11 @@ struct Backward {
   const float* d_outputs;    // gradient of h of all steps (steps, B, n), or null
   float* d_z[2];             // like z; it may be `gates` itself
   float *d_h, *d_c;          // (B, n): those of the last states; become the initial ones'
-  float* d_p;                // (3, n)
+  float *d_p, *d_b;          // (3, n), (gates·n)
 };
+
+// Sums over the rows of a tile: the gradients of p, and after them those of b.
+inline int64_t sums_size(const Sizes& s) { return (3 + s.gates) * s.units; }
 
 // One implementation for one kind of processor. Rows from `begin` to `end` are a
 // thread's own; `begin` is a multiple of ROWS.
@@ -68,9 +72,9 @@ struct Path {
   // `dropped`: room for 2·masks·(end − begin)·n floats.
   void (*forward)(const Forward&, const float* packed, int64_t begin, int64_t end,
                   float* dropped);
-  // `d_p`: for each of all tiles (3, n), zeros at first.
+  // `sums`: for each of all tiles those of `sums_size`, zeros at first.
   void (*backward)(const Backward&, const float* packed, int64_t begin, int64_t end,
-                   float* d_p);
+                   float* sums);
 };
 
 // By number: 1 portable, 2 AVX2 with FMA, 3 AVX-512; 0 the best that the processor has.

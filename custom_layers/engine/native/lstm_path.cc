@@ -6,7 +6,7 @@
 #include "lstm.h"
 
 #if defined(__SSE__)
-#include <xmmintrin.h>
+#include <immintrin.h>
 #endif
 
 #define JOIN_(a, b) a##b
@@ -27,12 +27,23 @@ constexpr int64_t K_AT_ONCE = 256;
 
 inline V splat(float x) { return x - V{}; }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+inline I first(int64_t count) { return I{0, 1, 2, 3, 4, 5, 6, 7} < int32_t(count); }
+#endif
+
+// The first `count` floats, zeros after them.
 inline V load(const float* from, int64_t count = LANES) {
   V v = {};
   if (count >= LANES)
     __builtin_memcpy(&v, from, sizeof v);
   else
+#if defined(__AVX512F__)
+    v = (V)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1), from);
+#elif defined(__AVX2__)
+    v = (V)_mm256_maskload_ps(from, (__m256i)first(count));
+#else
     for (int64_t k = 0; k < count; ++k) v[k] = from[k];
+#endif
   return v;
 }
 
@@ -40,8 +51,16 @@ inline void store(float* to, V v, int64_t count = LANES) {
   if (count >= LANES)
     __builtin_memcpy(to, &v, sizeof v);
   else
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1), (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(to, (__m256i)first(count), (__m256)v);
+#else
     for (int64_t k = 0; k < count; ++k) to[k] = v[k];
+#endif
 }
+
+inline void add(float* to, V v, int64_t count) { store(to, load(to, count) + v, count); }
 
 inline V between(V low, V x, V high) {  // NaN stays NaN
   x = x < low ? low : x;
@@ -225,13 +244,18 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
         p_f = load(a.p + n + unit, width);
         p_o = load(a.p + 2 * n + unit, width);
       }
+      V b[GATES];
+      for (int g = 0; g < GATES; ++g) b[g] = load(a.b + g * n + unit, width);
       for (int64_t row = begin; row < end; row += ROWS) {
-        int count = 0;
+        int count = end - row < ROWS ? int(end - row) : ROWS;
+        for (int r = 0; r < count; ++r)
+          for (int g = 0; g < GATES; ++g)
+            __builtin_prefetch(z_t + ((row + r) * GATES + g) * n + unit, 1);
         V sum[GROUPS][ROWS][TOGETHER];
         for (int group = 0; group < GROUPS; ++group) {
           const float *rows[ROWS], *read = MASKS ? now - begin * n : old_h;
           if (MASKS > 1) read += group * own;
-          count = rows_of_tile(read, n, row, end, rows);
+          rows_of_tile(read, n, row, end, rows);
           multiply<TOGETHER>(rows, n, block_of_U + group * n * TOGETHER * LANES,
                              sum[group]);
         }
@@ -241,7 +265,7 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
           V z[GATES];
           for (int g = 0; g < GATES; ++g)
             z[g] = sum[g / TOGETHER][r][g % TOGETHER] +
-                   load(z_t + at_gates + g * n, width);
+                   (load(z_t + at_gates + g * n, width) + b[g]);
           const V old = load(old_c + at, width);
           const V f = sigmoid(z[F] + p_f * old), g = tanh(z[G]);
           const V i = GATES == 4 ? sigmoid(z[0] + p_i * old) : 1.0f - f;
@@ -281,12 +305,12 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
 //     d_z_i = d_c ⊙ g ⊙ i (1 − i)
 //     d_z_g = d_c ⊙ i ⊙ (1 − g²)
 //     d_c⁻ = d_c ⊙ f + d_z_i ⊙ p_i + d_z_f ⊙ p_f
-//     d_p_i += d_z_i ⊙ c⁻,  d_p_f += d_z_f ⊙ c⁻,  d_p_o += d_z_o ⊙ c
+//     d_p_i += d_z_i ⊙ c⁻,  d_p_f += d_z_f ⊙ c⁻,  d_p_o += d_z_o ⊙ c,  d_b += d_z
 //
 // A step that is not kept hands d_h and d_c on.
 template <int GATES, int MASKS, int COLUMNS>
 void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64_t unit,
-                    int64_t begin, int64_t end, float* d_p) {
+                    int64_t begin, int64_t end, float* sums) {
   const int64_t n = a.size.units, batch = a.size.batch, steps = a.size.steps;
   constexpr int F = GATES - 3, G = F + 1, O = F + 2;
   const float* gates = t < 0 ? nullptr : of_step(a.gates, a.size, t);
@@ -296,6 +320,15 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
     constexpr int PARTS = MASKS > 1 ? MASKS : 1;
     V sum[PARTS][ROWS][COLUMNS];
     int count = end - row < ROWS ? int(end - row) : ROWS;
+    if (t >= 0)
+      for (int r = 0; r < count; ++r)
+        for (int v = 0; v < COLUMNS; ++v) {
+          const int64_t u = unit + v * LANES, at = (row + r) * n + u;
+          for (int g = 0; g < GATES; ++g)
+            __builtin_prefetch(gates + ((row + r) * GATES + g) * n + u, 1);
+          __builtin_prefetch(a.c + t * batch * n + at);
+          if (a.d_outputs) __builtin_prefetch(a.d_outputs + t * batch * n + at);
+        }
     for (int part = 0; t + 1 < steps && part < PARTS; ++part) {
       const int64_t K = GATES / PARTS * n;
       const float* rows[ROWS];
@@ -306,6 +339,7 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
       const int64_t u = unit + v * LANES;
       const int64_t width = n - u < LANES ? n - u : LANES;
       V p_i = {}, p_f = {}, p_o = {}, d_p_i = {}, d_p_f = {}, d_p_o = {};
+      V d_b[GATES] = {};
       if (a.size.peepholes && t >= 0) {
         p_i = load(a.p + u, width);
         p_f = load(a.p + n + u, width);
@@ -349,6 +383,7 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
           const V d_z_i = d_c * g * (i * (1.0f - i));
           d_old += d_z_i * p_i;
           d_p_i += d_z_i * old;
+          d_b[0] += d_z_i;
           store(d_z + at_gates, d_z_i, width);
         }
         store(d_z + at_gates + F * n, d_z_f, width);
@@ -357,27 +392,32 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         store(a.d_c + at, d_old, width);
         d_p_f += d_z_f * old;
         d_p_o += d_z_o * c;
+        d_b[F] += d_z_f;
+        d_b[G] += d_z_g;
+        d_b[O] += d_z_o;
       }
-      if (a.size.peepholes && t >= 0) {
-        float* of_tile = d_p + row / ROWS * 3 * n + u;
-        store(of_tile, load(of_tile, width) + d_p_i, width);
-        store(of_tile + n, load(of_tile + n, width) + d_p_f, width);
-        store(of_tile + 2 * n, load(of_tile + 2 * n, width) + d_p_o, width);
+      if (t < 0) continue;
+      float* of_tile = sums + row / ROWS * sums_size(a.size) + u;
+      if (a.size.peepholes) {
+        add(of_tile, d_p_i, width);
+        add(of_tile + n, d_p_f, width);
+        add(of_tile + 2 * n, d_p_o, width);
       }
+      for (int g = 0; g < GATES; ++g) add(of_tile + (3 + g) * n, d_b[g], width);
     }
   }
 }
 
 template <int GATES, int MASKS>
 void backward_of(const Backward& a, const float* packed, int64_t begin, int64_t end,
-                 float* d_p) {
+                 float* sums) {
   const int64_t n = a.size.units;
   for (int64_t t = a.size.steps - 1; t >= -1; --t) {
     const float* block = packed;
     int64_t unit = 0;
     for (; unit + LANES < n; unit += 2 * LANES, block += 2 * LANES * GATES * n)
-      backward_block<GATES, MASKS, 2>(a, block, t, unit, begin, end, d_p);
-    if (unit < n) backward_block<GATES, MASKS, 1>(a, block, t, unit, begin, end, d_p);
+      backward_block<GATES, MASKS, 2>(a, block, t, unit, begin, end, sums);
+    if (unit < n) backward_block<GATES, MASKS, 1>(a, block, t, unit, begin, end, sums);
   }
 }
 
@@ -392,13 +432,13 @@ void forward(const Forward& a, const float* packed, int64_t begin, int64_t end,
 }
 
 void backward(const Backward& a, const float* packed, int64_t begin, int64_t end,
-              float* d_p) {
+              float* sums) {
   FlushDenormals flush;
   const bool coupled = a.size.gates == 3;
   auto of = a.size.masks == 0   ? coupled ? backward_of<3, 0> : backward_of<4, 0>
             : a.size.masks == 1 ? coupled ? backward_of<3, 1> : backward_of<4, 1>
                                 : coupled ? backward_of<3, 3> : backward_of<4, 4>;
-  of(a, packed, begin, end, d_p);
+  of(a, packed, begin, end, sums);
 }
 
 }  // namespace

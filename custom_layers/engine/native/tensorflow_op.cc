@@ -121,16 +121,17 @@ const Path& path_of(Call& call, const Options& options) {
 }
 
 void forward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 0, 2, 5, 6);
+  const Sizes s = sizes(call, 0, 2, 6, 7);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Forward a = {};
   a.size = s;
   a.U = call.input(2, {s.units, width});
-  const float* h = call.input(3, {s.batch, s.units});
-  const float* c = call.input(4, {s.batch, s.units});
-  a.p = call.input(5, {3, s.units}, true);
-  a.m = call.input(6, {s.masks, s.batch, s.units}, true);
-  a.keep = call.input<const unsigned char>(7, {s.steps, s.batch}, true);
+  a.b = call.input(3, {width});
+  const float* h = call.input(4, {s.batch, s.units});
+  const float* c = call.input(5, {s.batch, s.units});
+  a.p = call.input(6, {3, s.units}, true);
+  a.m = call.input(7, {s.masks, s.batch, s.units}, true);
+  a.keep = call.input<const unsigned char>(8, {s.steps, s.batch}, true);
   a.h = call.output(0, {s.steps + 1, s.batch, s.units});
   a.c = call.output(1, {s.steps + 1, s.batch, s.units});
   for (int half = 0; half < 2; ++half) {
@@ -165,6 +166,7 @@ void backward(Call& call, const Options& options) {
   a.d_h = call.output(2, {s.batch, s.units});
   a.d_c = call.output(3, {s.batch, s.units});
   a.d_p = call.output(4, {3, s.units});
+  a.d_b = call.output(5, {width});
   if (state != 0) {  // else memcpy might get null
     memcpy(a.d_h, d_h, sizeof(float) * state);
     memcpy(a.d_c, d_c, sizeof(float) * state);
@@ -208,8 +210,8 @@ void add(const char* name, std::vector<const char*> inputs,
 struct Registered {
   Registered() {
     add("CustomLayersLstm",
-        {"z_early: float", "z_late: float", "u: float", "h: float", "c: float",
-         "p: float", "m: float", "keep: bool"},
+        {"z_early: float", "z_late: float", "u: float", "b: float", "h: float",
+         "c: float", "p: float", "m: float", "keep: bool"},
         {"all_h: float", "all_c: float", "gates_early: float", "gates_late: float"},
         compute<forward>);
     add("CustomLayersLstmGrad",
@@ -217,7 +219,7 @@ struct Registered {
          "gates_late: float", "all_c: float", "d_outputs: float", "d_h: float",
          "d_c: float"},
         {"d_z_early: float", "d_z_late: float", "d_initial_h: float",
-         "d_initial_c: float", "d_p: float"},
+         "d_initial_c: float", "d_p: float", "d_b: float"},
         compute<backward>);
   }
 } registered;
