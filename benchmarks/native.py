@@ -2,13 +2,17 @@
 
 It must have been built: ``python -m custom_layers.build_native``. For each shape a
 training step of `PeepholeLSTM` and of `CoupledLSTM`, each with the loop and with the
-kernel, and of ``keras.layers.LSTM`` take turns; the figures are ratios of medians.
+kernel, and of ``keras.layers.LSTM`` take turns; the figures are ratios of medians, to
+``keras.layers.LSTM`` and to the floor (see `benchmarks.cpu`).
 ``--dropout 0.2`` gives all of them that ``dropout`` and ``recurrent_dropout``. Without
 it torch's LSTM takes part, where torch is installed.
 """
 
+import concurrent.futures
 import importlib.util
+import multiprocessing
 import os
+import resource
 import statistics
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -20,18 +24,21 @@ from benchmarks.cpu import (
     SHAPES,
     TORCH,
     TRACES,
+    gemm_rate,
     make_functions,
+    multiply_adds,
     take_turns,
     torch_functions,
 )
 from custom_layers import CoupledLSTM, PeepholeLSTM
 from custom_layers.engine.native import library
 from recipes.run.command_line import Parser, UserError, exit_with
+from recipes.run.environment import device_name, versions
 
 ROUNDS = 15
-VARIANTS = [
-    (layer, native) for layer in (PeepholeLSTM, CoupledLSTM) for native in ("0", "1")
-]
+CELLS = {PeepholeLSTM: "peephole", CoupledLSTM: "coupled"}
+VARIANTS = [(layer, native) for layer in CELLS for native in ("0", "1")]
+OF_MEMORY = SHAPES["long"]
 
 
 def main(arguments):
@@ -47,25 +54,43 @@ def main(arguments):
         raise UserError(
             "the native kernel is not built: python -m custom_layers.build_native"
         )
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
+    use_all_cores()
     names = [f"{it.__name__}, {('loop', 'native')[int(on)]}" for it, on in VARIANTS]
     has_torch = not dropout and importlib.util.find_spec("torch") is not None
-    names = ["keras.layers.LSTM, ms", *names, *([TORCH] if has_torch else [])]
+    names = ["keras.layers.LSTM", *names, *([TORCH] if has_torch else [])]
+    rate = gemm_rate() * (os.cpu_count() or 1)
+    print(f"{device_name()}; {versions()}")
+    print(f"Matrix products: {2 * rate / 1e9:.0f} GFLOP/s\n")
     print(f"| batch, steps, features, units | {' | '.join(names)} |")
     print("|---" * (1 + len(names)) + "|")
     rows = []
     for shape in SHAPES.values():
-        base, ratios = compare(shape, dropout, has_torch)
-        rows.append(ratios)
-        print(row(", ".join(map(str, shape)), [base, *ratios]), flush=True)
+        times = compare(shape, dropout, has_torch)
+        gates = ["lstm", *(CELLS[layer] for layer, _ in VARIANTS), "lstm"]
+        floors = [3000 * multiply_adds(name, shape) / rate for name in gates]
+        rows.append([ms / times[0] for ms in times])
+        cells = [
+            f"{ratio:.2f} · {ms / floor:.2f}"
+            for ratio, ms, floor in zip(rows[-1], times, floors, strict=False)
+        ]
+        title = f"{', '.join(map(str, shape))} ({times[0]:.1f} ms)"
+        print(f"| {title} | {' | '.join(cells)} |", flush=True)
     means = map(statistics.geometric_mean, zip(*rows, strict=True))
-    print(row("geometric mean |", means))
+    print(f"| geometric mean | {' | '.join(f'{mean:.2f}' for mean in means)} |\n")
+    print(f"Memory of a training step, MiB, {', '.join(map(str, OF_MEMORY))}:", end=" ")
+    variants = [(keras.layers.LSTM, "0"), *VARIANTS]
+    print(", ".join(f"{n} {memory(*v)}" for n, v in zip(names, variants, strict=False)))
     return 0
 
 
+def use_all_cores():
+    """Give an operation one thread, and the operations all cores."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
+
+
 def compare(shape, dropout, has_torch):
-    """Return the ms of a step of Keras's LSTM, and the others' times in parts of it."""
+    """Return the ms of a step of Keras's LSTM, of all variants, and of torch's LSTM."""
 
     def make(layer):
         layer = layer(shape[3], dropout=dropout, recurrent_dropout=dropout)
@@ -81,13 +106,28 @@ def compare(shape, dropout, has_torch):
         steps[layer, native] = step
     if has_torch:
         steps[TORCH] = torch_functions(shape)["train"]
-    base, *others = map(statistics.median, take_turns(steps, ROUNDS).values())
-    return base, [other / base for other in others]
+    return [*map(statistics.median, take_turns(steps, ROUNDS).values())]
 
 
-def row(title, numbers):
-    """Return a row of the table."""
-    return f"| {title} | {' | '.join(f'{number:.2f}' for number in numbers)} |"
+def memory(layer, native):
+    """Return the MiB by which a process grows at most in training steps of a layer."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as process:
+        return process.submit(growth_of_this_process, layer, native).result()
+
+
+def growth_of_this_process(layer, native):
+    """Train some steps; return the MiB by which the most memory in use grew."""
+    use_all_cores()
+    os.environ["CUSTOM_LAYERS_NATIVE"] = native
+    step = make_functions(layer(OF_MEMORY[3]), OF_MEMORY)["train"]
+    small = make_functions(layer(8), (1, 2, 3, 8))["train"]
+    for _ in range(TRACES):
+        small()  # what any first step needs
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(TRACES):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Builds the native kernel: ``python -m custom_layers.build_native``.
 
 It takes seconds, needs a C++ compiler (``CXX``, or ``c++``, ``g++``, ``clang++``), and
-writes one file into ``$XDG_CACHE_HOME`` or ``~/.cache``. Nothing builds it by itself.
+writes one file into ``$XDG_CACHE_HOME`` or ``~/.cache``. ``make setup`` runs it; the
+layers never do.
 """
 
 import sys

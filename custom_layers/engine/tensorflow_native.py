@@ -61,7 +61,7 @@ _loaded: list = []  # the library, once it is: TensorFlow cannot load another li
 _loading = threading.Lock()
 
 
-def _operators(path):
+def operators_of(path):
     """Return the operators; those of ``path`` if no library is loaded yet."""
     with _loading:
         if not _loaded:
@@ -72,7 +72,7 @@ def _operators(path):
 def load_error(path):
     """Return why a library does not load, or None."""
     try:
-        _operators(path)
+        operators_of(path)
     except (tf.errors.OpError, OSError) as error:
         text = str(getattr(error, "message", error)).splitlines()[0]
         return f"its library does not load: {text}"
@@ -89,7 +89,7 @@ def recurrence(names):
 
 
 def _run(names, step, inputs, products, states, vectors, unmasked, return_sequences):
-    operators, count = _operators(library.find()), 6 + len(vectors)
+    operators, count = operators_of(library.find()), 6 + len(vectors)
     options = {"path": _choice(), "threads": threads()}
     h_masks = [product.h_mask for product in products]
     m = _or_nothing(None if h_masks[0] is None else tf.stack(h_masks))
