@@ -33,7 +33,8 @@ help:  ## list the targets
 	@echo "Variables of the predict targets: IMAGE TEXT FILE RUN ARGS; of resume: RUN; of export: RUN FORMAT ARGS"
 	@echo "Variables of compare: TASK CELLS SEEDS BUDGET WORKERS ARGS; RAY_ADDRESS runs it on a cluster"
 
-setup: .venv/ready .venv/ready-native  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
+setup: .venv/ready  ## make the environment .venv, with CUDA's libraries where there is an NVIDIA GPU
+	@$(BUILD_NATIVE)
 
 .venv/ready: requirements.txt
 	@test -x $(VENV)/pip || $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
@@ -45,10 +46,12 @@ setup: .venv/ready .venv/ready-native  ## make the environment .venv, with CUDA'
 		"tensorflow[and-cuda]==$$($(VENV)/python -c 'import importlib.metadata as m; print(m.version("tensorflow"))')"; fi
 	@touch $@
 
-# The native kernel is optional. This says in one line that it is built, or why not.
+# The native kernel is optional. This says in one line that it is built, or why not; where it is
+# not, `make setup` tries again.
+BUILD_NATIVE = $(VENV)/python -m custom_layers.build_native 2>&1 | tail -n 1; touch .venv/ready-native
+
 .venv/ready-native: .venv/ready $(wildcard $(addprefix custom_layers/engine/native/,*.cc *.h library.py))
-	@$(VENV)/python -m custom_layers.build_native 2>&1 | tail -n 1
-	@touch $@
+	@$(BUILD_NATIVE)
 
 .venv/ready-dev: requirements-dev.txt .venv/ready
 	@echo "Installing the packages of requirements-dev.txt into .venv …"
@@ -128,6 +131,7 @@ pictures: .venv/ready-demo .venv/ready-dev  ## make every picture of README and 
 bench: .venv/ready-dev .venv/ready-native  ## time every layer beside keras.layers.LSTM, new models, and both programs
 	@$(VENV)/python -m benchmarks.cpu $(call flags)
 	@$(VENV)/python -m benchmarks.models
+	@echo && { $(VENV)/python -m benchmarks.native || true; }
 	@echo && $(VENV)/python -m benchmarks.recipes
 
 lint: .venv/ready-dev  ## check style, imports and types

@@ -31,7 +31,7 @@ from benchmarks.cpu import (
     torch_functions,
 )
 from custom_layers import CoupledLSTM, PeepholeLSTM
-from custom_layers.engine.native import library
+from custom_layers.engine import tensorflow_native
 from recipes.run.command_line import Parser, UserError, exit_with
 from recipes.run.environment import device_name, versions
 
@@ -50,10 +50,8 @@ def main(arguments):
     dropout = parser.parse_args(arguments).dropout
     if not 0 <= dropout < 1:
         raise UserError(f"--dropout must be at least 0 and below 1, got {dropout}")
-    if library.find() is None:
-        raise UserError(
-            "the native kernel is not built: python -m custom_layers.build_native"
-        )
+    if problem := tensorflow_native.obstacle():
+        raise UserError(f"the native kernel cannot be used: {problem}")
     use_all_cores()
     names = [f"{it.__name__}, {('loop', 'native')[int(on)]}" for it, on in VARIANTS]
     has_torch = not dropout and importlib.util.find_spec("torch") is not None

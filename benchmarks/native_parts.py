@@ -17,7 +17,6 @@ import tensorflow as tf
 
 from benchmarks.cpu import SHAPES, gemm_rate
 from custom_layers.engine import tensorflow_native
-from custom_layers.engine.native import library
 from recipes.run.command_line import Parser, UserError, exit_with
 from recipes.run.environment import device_name, versions
 
@@ -63,7 +62,7 @@ def parts(shape, gates):
         tf.zeros(width),
     )
     no_masks = tf.zeros([0]), tf.zeros([0], tf.bool)
-    operators = tensorflow_native.operators_of(library.find())
+    operators = tensorflow_native.operators()
     options = {"path": 0, "threads": 1}
     z = tf.split(tf.reshape(x @ W, (steps, batch, width)), [steps // 2, -1])
 

@@ -47,12 +47,13 @@ def read_rows(model, images):
         the layer's gates and states ``(n, 28, units)``, by name. Of a network that
         reads in several directions, the layer is the one that reads downwards, and the
         probabilities are those of the image whose further rows are black. Where it
-        reads several rows in a step, each of these has the gates of that step.
+        reads several rows in a step, each new one has the gates of that step.
     """
     layer, wrapper = first_recurrent(model)
-    steps = wrapper.input.shape[1]
-    traces = trace_gates(layer, images.reshape(len(images), steps, -1))
-    traces = {name: np.repeat(it, 28 // steps, axis=1) for name, it in traces.items()}
+    inputs = keras.Model(model.input, wrapper.input)(images)
+    traces = trace_gates(layer, inputs)
+    rows = 28 // inputs.shape[1]
+    traces = {name: np.repeat(it, rows, axis=1) for name, it in traces.items()}
     if layer in model.layers:
         # The last layer, applied to h after each row.
         return layer, keras.ops.convert_to_numpy(model.layers[-1](traces["h"])), traces

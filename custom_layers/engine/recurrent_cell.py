@@ -95,7 +95,8 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
         super().__init_subclass__(**kwargs)
         names = {name for base in cls.__mro__ for name in _arguments(base)}
         cls.argument_names = names - {*_arguments(keras.layers.Layer), "args"}
-        if {"gates", "equations", "values", "call"} & vars(cls).keys():
+        own = {"gates", "equations", "values", "call", "vectors", "parameters"}
+        if own & vars(cls).keys():
             for name in (
                 "as_lstm",
                 "unrolled_loop",

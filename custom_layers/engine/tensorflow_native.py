@@ -7,6 +7,7 @@ of the gradients is that of TensorFlow's loop.
 
 import functools
 import os
+import platform
 import threading
 
 import tensorflow as tf
@@ -24,13 +25,21 @@ def obstacle():
     Raises:
         ValueError: A variable of the environment means nothing.
     """
-    threads()
-    if _choice() is None:
+    choice = _choice()
+    if choice is None:
         return f"{VARIABLE} is 0"
-    path = library.find()
-    if path is None:
-        return "it is not built: run `python -m custom_layers.build_native`"
-    return load_error(path)
+    if platform.system() != "Linux":
+        return f"the system is {platform.system()}, it needs Linux"
+    threads()
+    if not _loaded:
+        path = library.find()
+        if path is None:
+            return "it is not built: run `python -m custom_layers.build_native`"
+        if problem := load_error(path):
+            return problem
+    if not _has(choice):
+        return f"this processor lacks {VARIABLE}={os.environ[VARIABLE]}"
+    return None
 
 
 def _choice():
@@ -57,26 +66,45 @@ def threads():
     return min(cores, max(intra, inter)) if intra and inter else cores
 
 
-_loaded: list = []  # the library, once it is: TensorFlow cannot load another like it
+_loaded: list = []  # the operators, once they are: TensorFlow cannot load others
 _loading = threading.Lock()
 
 
-def operators_of(path):
-    """Return the operators; those of ``path`` if no library is loaded yet."""
-    with _loading:
-        if not _loaded:
-            _loaded.append(tf.load_op_library(str(path)))
-    return _loaded[0]
-
-
 def load_error(path):
-    """Return why a library does not load, or None."""
+    """Load the library ``path`` if none is loaded yet; return why not, or None."""
     try:
-        operators_of(path)
+        with _loading:
+            if not _loaded:
+                _loaded.append(tf.load_op_library(str(path)))
     except (tf.errors.OpError, OSError) as error:
         text = str(getattr(error, "message", error)).splitlines()[0]
         return f"its library does not load: {text}"
     return None
+
+
+def operators():
+    """Return the operators of the library, which is loaded."""
+    return _loaded[0]
+
+
+def path_name():
+    """Return the name of the path that runs, in a process without an obstacle."""
+    names = {number: name for name, (number, *_) in library.PATHS.items()}
+    return names[_choice() or max(filter(_has, names))]
+
+
+@functools.cache
+def _has(path):
+    """Return whether the processor, and this library, have a path, by its number."""
+    try:
+        with tf.init_scope():  # not in the graph that is being built
+            z, state, none = tf.zeros([0, 0, 4]), tf.zeros([0, 1]), tf.zeros([0])
+            U_and_b, keep = (tf.zeros([1, 4]), tf.zeros([4])), tf.zeros([0], tf.bool)
+            arguments = z, z, *U_and_b, state, state, none, none, keep
+            operators().custom_layers_lstm(*arguments, path=path, threads=1)
+    except tf.errors.UnimplementedError:
+        return False
+    return True
 
 
 def recurrence(names):
@@ -89,7 +117,7 @@ def recurrence(names):
 
 
 def _run(names, step, inputs, products, states, vectors, unmasked, return_sequences):
-    operators, count = operators_of(library.find()), 6 + len(vectors)
+    count = 6 + len(vectors)
     options = {"path": _choice(), "threads": threads()}
     h_masks = [product.h_mask for product in products]
     m = _or_nothing(None if h_masks[0] is None else tf.stack(h_masks))
@@ -108,8 +136,9 @@ def _run(names, step, inputs, products, states, vectors, unmasked, return_sequen
         p = tf.zeros([0])
         if vectors:
             by_name = dict(zip(names, vectors, strict=True))
-            p = tf.stack([by_name.get(gate, tf.zeros_like(h[0])) for gate in "ifo"])
-        all_h, all_c, *gates = operators.custom_layers_lstm(
+            absent = tf.zeros_like(vectors[0])
+            p = tf.stack([by_name.get(gate, absent) for gate in "ifo"])
+        all_h, all_c, *gates = operators().custom_layers_lstm(
             early, late, U, b, h, c, p, m, keep, **options
         )
         for states in (all_h, all_c):
@@ -120,12 +149,13 @@ def _run(names, step, inputs, products, states, vectors, unmasked, return_sequen
             def backward(*arguments):
                 d_outputs = arguments[count] if return_sequences else None
                 kept = *gates, all_c, _or_nothing(d_outputs), *arguments[-2:]
-                *d_z, d_h, d_c, d_p, d_b = operators.custom_layers_lstm_grad(
+                *d_z, d_h, d_c, d_p, d_b = operators().custom_layers_lstm_grad(
                     U, p, m, keep, *kept, **options
                 )
-                results = (*d_z, d_h, d_c)
-                for d, x in zip(results, (early, late, h, c), strict=True):
+                results = (*d_z, d_h, d_c, d_b)
+                for d, x in zip(results, (early, late, h, c, b), strict=True):
                     d.set_shape(x.shape)
+                d_p.set_shape([3, h.shape[1]])
                 d_U = _gradient_of_U(all_h, h_masks, d_z)
                 d_vectors = [d_p["ifo".index(name)] for name in names]
 

@@ -2,7 +2,13 @@
 
 import keras
 
-from custom_layers.engine.dispatch import KERAS, NATIVE, TENSORFLOW_CPU, choose
+from custom_layers.engine.dispatch import (
+    KERAS,
+    NATIVE,
+    TENSORFLOW_CPU,
+    choose,
+    native_path,
+)
 
 
 def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
@@ -12,7 +18,9 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     ``fit`` and ``predict`` make: an eager call runs Keras's loop. What is not known
     before a call is not seen here: with cuDNN a mask must be right-padded, without a
     fully masked row, and on JAX and torch there must be none; an unrolled
-    `ClockworkRNN` skips idle modules only without a mask, and from zero states.
+    `ClockworkRNN` skips idle modules only without a mask, and from zero states. Where
+    XLA compiles, or a mask has features, TensorFlow's loop stands in for the native
+    kernel.
 
     Args:
         model: A Keras model or layer. Nested models, wrappers such as
@@ -50,7 +58,8 @@ def _on_cpu(layer):
     training, inference = (choose(layer, "cpu", training=it) for it in (True, False))
     if training[0] == inference[0]:
         return _in_words(*training)
-    return f"{training[0]} in training, {inference[0]} at inference"
+    kernel = f"{NATIVE} ({native_path()})" if training[0] == NATIVE else training[0]
+    return f"{kernel} in training, {inference[0]} at inference"
 
 
 def _native(layer):

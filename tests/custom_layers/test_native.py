@@ -83,11 +83,10 @@ def native(built, monkeypatch):
 def path(request, monkeypatch, native):
     """Force one of the paths."""
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", request.param)
-    layer, sizes = PeepholeLSTM(1), (1, 1, 1)
-    try:
-        tf.function(lambda: layer(np.ones(sizes, "float32"), training=True))()
-    except tf.errors.UnimplementedError:
-        pytest.skip(f"this processor, or this build, has no {request.param}")
+    if problem := tensorflow_native.obstacle():
+        assert problem == f"this processor lacks CUSTOM_LAYERS_NATIVE={request.param}"
+        pytest.skip(problem)
+    assert tensorflow_native.path_name() == request.param
     return request.param
 
 
@@ -318,6 +317,20 @@ class MirroredLSTM(RecurrentLayer):
     cell_class = Mirrored
 
 
+class Halved(PeepholeLSTMCell):
+    """A cell with the same equations, and other parameters in them."""
+
+    def parameters(self):
+        vectors, constants = super().parameters()
+        return {name: vector / 2 for name, vector in vectors.items()}, constants
+
+
+class HalvedLSTM(RecurrentLayer):
+    """Its layer."""
+
+    cell_class = Halved
+
+
 @pytest.mark.parametrize(
     ("layer_class", "options", "reason"),
     [
@@ -338,6 +351,7 @@ class MirroredLSTM(RecurrentLayer):
         (PeepholeLSTM, {"projection": 2}, "projection is 2"),
         (PeepholeLSTM, {"unroll": True}, "unroll is True"),
         (MirroredLSTM, {}, "it has no equations of Mirrored"),
+        (HalvedLSTM, {}, "it has no equations of Halved"),
         (keras.layers.LSTM, {}, "it is for layers of custom_layers"),
     ],
 )
@@ -349,7 +363,8 @@ def test_the_report_says_whether_it_is_used_and_why_not(
     report = kernel_report(layer)[layer.name]
     if reason is None:
         assert report["native"] == "used in training on a CPU"
-        assert report["cpu"].startswith("the native kernel in training, Keras's loop")
+        used = f"the native kernel ({tensorflow_native.path_name()}) in training, Keras"
+        assert report["cpu"].startswith(used)
     else:
         assert report["native"].startswith("not used: " + reason)
         assert "native" not in report["cpu"]
@@ -391,6 +406,91 @@ def test_without_a_library_that_loads_everything_works(
     assert report["cpu"].startswith("TensorFlow's CPU loop in training")
     tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
     assert not calls
+
+
+def test_a_path_that_the_processor_lacks_is_an_obstacle(calls, monkeypatch):
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "avx512")
+    monkeypatch.setattr(tensorflow_native, "_has", lambda number: number < 2)
+    layer = PeepholeLSTM(4)
+    reason = "not used: this processor lacks CUSTOM_LAYERS_NATIVE=avx512"
+    assert kernel_report(layer)[layer.name]["native"] == reason
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    assert not calls
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
+    assert "(portable)" in kernel_report(layer)[layer.name]["cpu"]
+
+
+@pytest.mark.parametrize("choice", ["0", "1"])
+def test_on_other_systems_everything_works(choice, calls, monkeypatch):
+    monkeypatch.setattr(tensorflow_native.platform, "system", lambda: "Darwin")
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+    layer = PeepholeLSTM(4)
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    reason = kernel_report(layer)[layer.name]["native"]
+    if choice == "1":
+        assert reason == "not used: the system is Darwin, it needs Linux"
+    assert not calls
+
+
+def test_a_cache_that_goes_away_does_not_matter(calls, tmp_path, monkeypatch):
+    """A process that has loaded the library keeps it."""
+    layer = PeepholeLSTM(4)
+    kernel_report(layer)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
+    assert calls
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+def test_numbers_that_overflow_and_nan_are_those_of_the_loop(
+    layer_class, path, monkeypatch
+):
+    results = []
+    for choice in (path, "0"):
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+        layer, x, states, _ = made(layer_class, ALL, (9, 3, 4, 18))
+        x[1, 1] = np.nan
+        x[2], x[3], x[4] = 1e30, -1e30, 1e4
+        states[1][5] = 1e30
+        outputs = tf.function(functools.partial(layer, training=True))
+        results.append(outputs(x, initial_state=states))
+    for mine, other in zip(*results, strict=True):
+        assert np.isnan(other[1]).any() and not np.isnan(other[2:]).any()
+        np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-6)
+
+
+MIRRORED = """
+import keras, numpy as np, tensorflow as tf
+from custom_layers import PeepholeLSTM, kernel_report
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+x = np.random.default_rng(1).normal(size=(8, 5, 3)).astype("float32")
+for devices in ["cpu:0"], ["cpu:0", "cpu:1"]:
+    keras.utils.set_random_seed(2)
+    with tf.distribute.MirroredStrategy(devices).scope():
+        model = keras.Sequential([PeepholeLSTM(7, name="layer"), keras.layers.Dense(1)])
+        model.compile("adam", "mse", jit_compile=False)
+    fitted = model.fit(x, x[:, 0, :1], epochs=4, batch_size=8, verbose=0)
+    print(kernel_report(model)["layer"]["native"], *fitted.history["loss"])
+"""
+
+
+def test_mirrored_devices_have_the_losses_of_one(built):
+    result = subprocess.run(
+        [sys.executable, "-c", MIRRORED],
+        env={**os.environ, "CUSTOM_LAYERS_NATIVE": "1", "XDG_CACHE_HOME": str(built)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    used = "used in training on a CPU "
+    one, two = result.stdout.splitlines()
+    assert one.startswith(used) and two.startswith(used)
+    one, two = (np.array(each.removeprefix(used).split(), float) for each in (one, two))
+    assert len(one) == 4 and np.ptp(one) > 1e-3
+    np.testing.assert_allclose(two, one, rtol=1e-5)
 
 
 def test_saved_files_do_not_need_it(calls, tmp_path, monkeypatch):
@@ -456,11 +556,11 @@ MISTAKES = {
 
 @pytest.fixture
 def operators(tmp_path, monkeypatch):
-    """A function that builds a copy of the sources with a mistake in it, only the
-    portable path, and has it used. Its operators have names of their own."""
+    """A function that builds a copy of the sources with a mistake in it, only one path
+    beside the portable one, and has it used. Its operators have names of their own."""
     names = itertools.count()
 
-    def plant(right, wrong):
+    def plant(right, wrong, path="portable"):
         folder = tmp_path / f"copy{next(names)}"
         shutil.copytree(library.SOURCES, folder)
         source, op = folder / "lstm_path.cc", folder / "tensorflow_op.cc"
@@ -470,7 +570,8 @@ def operators(tmp_path, monkeypatch):
         op.write_text(op.read_text().replace("CustomLayersLstm", name))
         monkeypatch.setattr(library, "SOURCES", folder)
         monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O1", "-fPIC"))
-        monkeypatch.setattr(library, "PATHS", {"portable": library.PATHS["portable"]})
+        paths = {name: library.PATHS[name] for name in ("portable", path)}
+        monkeypatch.setattr(library, "PATHS", paths)
         built = tf.load_op_library(str(library._compile(library.compiler(), folder)))
         found = {name: getattr(built, name) for name in dir(built)}
         forward, backward = sorted(
@@ -503,6 +604,31 @@ def test_a_mask_of_another_gate_is_caught(right, wrong, operators, monkeypatch):
     operators(right, wrong)
     with pytest.raises(AssertionError, match="relative error"):
         check_dropout(CoupledLSTM, False, "1", monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("avx2", "< int32_t(count)", "< int32_t(count - 1)"),
+        (
+            "avx512",
+            "(V)_mm512_maskz_loadu_ps(__mmask16((1u << count) - 1)",
+            "(V)_mm512_maskz_loadu_ps(__mmask16((1u << count) / 2 - 1)",
+        ),
+        (
+            "avx512",
+            "_mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1)",
+            "_mm512_mask_storeu_ps(to, __mmask16((2u << count) - 1)",
+        ),
+    ],
+)
+def test_a_mistake_in_the_last_vector_is_caught(name, right, wrong, operators):
+    assert tensorflow_native.obstacle() is None
+    if not tensorflow_native._has(library.PATHS[name][0]):
+        pytest.skip(f"this processor lacks {name}")
+    operators(right, wrong, name)
+    with pytest.raises(AssertionError, match="relative error"):
+        check("a unit more, a row more")
 
 
 def test_an_unplanted_copy_passes(operators):

@@ -128,8 +128,11 @@ def test_a_network_of_four_directions_is_read_downwards(rng):
     layer, by_row, traces = reading.read_rows(model, images)
     wrapper = next(each for each in model.layers if "bidirectional" in each.name)
     assert layer is wrapper.forward_layer
-    # It reads two rows in a step: both have the gates of that step.
-    expected = np.asarray(wrapper(images.reshape(3, 14, 56)))[..., :5]
+    # It reads two new rows in a step, between the one before and the one after them:
+    # both have the gates of that step.
+    framed = np.pad(images, ((0, 0), (1, 1), (0, 0)))
+    fours = [framed[:, row : row + 4].reshape(3, 112) for row in range(0, 28, 2)]
+    expected = np.asarray(wrapper(np.stack(fours, axis=1)))[..., :5]
     np.testing.assert_allclose(traces["h"][:, ::2], expected, atol=1e-5)
     np.testing.assert_array_equal(traces["h"][:, 1::2], traces["h"][:, ::2])
     answers = np.asarray(model(images))

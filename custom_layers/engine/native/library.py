@@ -6,7 +6,6 @@ a hash of everything else that it depends on. It appears there by a renaming, wh
 
 import functools
 import hashlib
-import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -46,16 +45,18 @@ def cache() -> pathlib.Path:
 
 @functools.cache
 def _key() -> str:
-    """Return a hash of the sources, how they are built, processor and TensorFlow."""
-    parts = [repr((FLAGS, PATHS)), platform.system(), platform.machine()]
-    parts.append(importlib.metadata.version("tensorflow"))
+    """Return a hash of the sources, how they are built, machine and TensorFlow."""
+    import tensorflow as tf
+
+    machine = platform.system(), platform.machine(), platform.libc_ver()
+    parts = [repr((FLAGS, PATHS, machine)), tf.__version__]
     for path in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cc")]):
-        parts += [path.name, path.read_text()]
+        parts += [path.name, path.read_text("utf-8")]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def find() -> pathlib.Path | None:
-    """Return the library that was built last for this processor and TensorFlow."""
+    """Return the library that was built last for this machine and TensorFlow."""
     try:
         built = [(p.stat().st_mtime_ns, p) for p in (cache() / _key()).glob("*.so")]
     except (OSError, RuntimeError):  # there is no home
@@ -84,8 +85,12 @@ def build() -> tuple[pathlib.Path, bool]:
     if platform.system() != "Linux":
         raise BuildError(f"the system is {platform.system()}, it needs Linux")
     command = compiler()
-    name = hashlib.sha256(run([*command, "--version"]).encode()).hexdigest()[:16]
-    library = cache() / _key() / f"{name}.so"
+    version = " ".join(command) + run([*command, "--version"])
+    name = hashlib.sha256(version.encode()).hexdigest()[:16]
+    try:
+        library = cache() / _key() / f"{name}.so"
+    except RuntimeError as error:
+        raise BuildError(f"the cache: {error}") from None
     if library.exists():
         return library, False
     try:
@@ -139,7 +144,10 @@ def _compile(command, folder):
 
 def run(command):
     """Return what a command of the compiler's prints."""
-    result = subprocess.run(command, capture_output=True, text=True)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise BuildError(f"{command[0]}: {error.strerror}") from None
     if result.returncode:
         lines = result.stderr.strip().splitlines() or [f"status {result.returncode}"]
         said = next((line for line in lines if "error" in line), lines[-1])

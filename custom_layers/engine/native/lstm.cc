@@ -1,8 +1,8 @@
 // The choice of a path, and the sharing of rows between threads.
 //
 // A call starts its threads anew. That costs tens of microseconds, of several
-// milliseconds; a new thread starts on a core that is idle, and none is left over where
-// a process forks.
+// milliseconds; a new thread starts on a core that is idle. After the call a thread that
+// came too late may still be there for a moment; it touches nothing of the call's.
 #include "lstm.h"
 
 #include <stdlib.h>

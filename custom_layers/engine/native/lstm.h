@@ -60,7 +60,7 @@ struct Backward {
 };
 
 // Sums over the rows of a tile: the gradients of p, and after them those of b.
-inline int64_t sums_size(const Sizes& s) { return (3 + s.gates) * s.units; }
+static inline int64_t sums_size(const Sizes& s) { return (3 + s.gates) * s.units; }
 
 // One implementation for one kind of processor. Rows from `begin` to `end` are a
 // thread's own; `begin` is a multiple of ROWS.

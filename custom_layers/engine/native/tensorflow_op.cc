@@ -139,10 +139,11 @@ void forward(Call& call, const Options& options) {
     a.z[half] = call.input(half, {steps, s.batch, width});
     a.gates[half] = call.output(2 + half, {steps, s.batch, width}, half);
   }
-  if (state == 0) return;
+  const Path& path = path_of(call, options);
+  if (state == 0) return;  // memcpy might get null
   memcpy(a.h, h, sizeof(float) * state);
   memcpy(a.c, c, sizeof(float) * state);
-  run_forward(path_of(call, options), a, int(options.threads));
+  run_forward(path, a, int(options.threads));
 }
 
 void backward(Call& call, const Options& options) {
