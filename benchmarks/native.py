@@ -2,8 +2,9 @@
 
 It must have been built: ``python -m custom_layers.build_native``. For each shape a
 training step of `PeepholeLSTM` and of `CoupledLSTM`, each with the loop and with the
-kernel, and of ``keras.layers.LSTM`` take turns; the figures are ratios of medians, to
-``keras.layers.LSTM`` and to the floor (see `benchmarks.cpu`).
+kernel, and of ``keras.layers.LSTM`` take turns, and then inference of a batch; the
+figures are ratios of medians, to ``keras.layers.LSTM`` and to the floor (see
+`benchmarks.cpu`). At inference the loop is Keras's.
 ``--dropout 0.2`` gives all of them that ``dropout`` and ``recurrent_dropout``. Without
 it torch's LSTM takes part, where torch is installed.
 """
@@ -30,7 +31,7 @@ from benchmarks.cpu import (
     take_turns,
     torch_functions,
 )
-from custom_layers import CoupledLSTM, PeepholeLSTM
+from custom_layers import CoupledLSTM, PeepholeLSTM, native_inference
 from custom_layers.engine import tensorflow_native
 from recipes.run.command_line import Parser, UserError, exit_with
 from recipes.run.environment import device_name, versions
@@ -59,22 +60,23 @@ def main(arguments):
     rate = gemm_rate() * (os.cpu_count() or 1)
     print(f"{device_name()}; {versions()}")
     print(f"Matrix products: {2 * rate / 1e9:.0f} GFLOP/s\n")
-    print(f"| batch, steps, features, units | {' | '.join(names)} |")
-    print("|---" * (1 + len(names)) + "|")
-    rows = []
-    for shape in SHAPES.values():
-        times = compare(shape, dropout, has_torch)
-        gates = ["lstm", *(CELLS[layer] for layer, _ in VARIANTS), "lstm"]
-        floors = [3000 * multiply_adds(name, shape) / rate for name in gates]
-        rows.append([ms / times[0] for ms in times])
-        cells = [
-            f"{ratio:.2f} · {ms / floor:.2f}"
-            for ratio, ms, floor in zip(rows[-1], times, floors, strict=False)
-        ]
-        title = f"{', '.join(map(str, shape))} ({times[0]:.1f} ms)"
-        print(f"| {title} | {' | '.join(cells)} |", flush=True)
-    means = map(statistics.geometric_mean, zip(*rows, strict=True))
-    print(f"| geometric mean | {' | '.join(f'{mean:.2f}' for mean in means)} |\n")
+    for what, passes in {"train": 3, "infer": 1}.items():
+        print(f"{what}\n\n| batch, steps, features, units | {' | '.join(names)} |")
+        print("|---" * (1 + len(names)) + "|")
+        rows = []
+        for shape in SHAPES.values():
+            times = compare(what, shape, dropout, has_torch)
+            gates = ["lstm", *(CELLS[layer] for layer, _ in VARIANTS), "lstm"]
+            floors = [passes * 1000 * multiply_adds(it, shape) / rate for it in gates]
+            rows.append([ms / times[0] for ms in times])
+            cells = [
+                f"{ratio:.2f} · {ms / floor:.2f}"
+                for ratio, ms, floor in zip(rows[-1], times, floors, strict=False)
+            ]
+            title = f"{', '.join(map(str, shape))} ({times[0]:.1f} ms)"
+            print(f"| {title} | {' | '.join(cells)} |", flush=True)
+        means = map(statistics.geometric_mean, zip(*rows, strict=True))
+        print(f"| geometric mean | {' | '.join(f'{it:.2f}' for it in means)} |\n")
     print(f"Memory of a training step, MiB, {', '.join(map(str, OF_MEMORY))}:", end=" ")
     variants = [(keras.layers.LSTM, "0"), *VARIANTS]
     print(", ".join(f"{n} {memory(*v)}" for n, v in zip(names, variants, strict=False)))
@@ -87,24 +89,25 @@ def use_all_cores():
     tf.config.threading.set_inter_op_parallelism_threads(os.cpu_count() or 1)
 
 
-def compare(shape, dropout, has_torch):
-    """Return the ms of a step of Keras's LSTM, of all variants, and of torch's LSTM."""
+def compare(what, shape, dropout, has_torch):
+    """Return the ms of a step, or of inference, of Keras's LSTM and the others."""
 
     def make(layer):
         layer = layer(shape[3], dropout=dropout, recurrent_dropout=dropout)
-        return make_functions(layer, shape)["train"]
+        return make_functions(layer, shape)[what]
 
-    steps = {"lstm": make(keras.layers.LSTM)}
+    functions = {"lstm": make(keras.layers.LSTM)}
     for layer, native in VARIANTS:
         # The kernel is chosen where a step is traced, at the first call of each trace.
         os.environ["CUSTOM_LAYERS_NATIVE"] = native
-        step = make(layer)
-        for _ in range(TRACES):
-            step()
-        steps[layer, native] = step
+        function = make(layer)
+        with native_inference():
+            for _ in range(TRACES):
+                function()
+        functions[layer, native] = function
     if has_torch:
-        steps[TORCH] = torch_functions(shape)["train"]
-    return [*map(statistics.median, take_turns(steps, ROUNDS).values())]
+        functions[TORCH] = torch_functions(shape)[what]
+    return [*map(statistics.median, take_turns(functions, ROUNDS).values())]
 
 
 def memory(layer, native):

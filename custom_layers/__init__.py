@@ -13,6 +13,7 @@ from custom_layers.cells.coupled_lstm import CoupledLSTM, CoupledLSTMCell
 from custom_layers.cells.depth_gated_lstm import DepthGatedLSTM, DepthGatedLSTMCell
 from custom_layers.cells.peephole_lstm import PeepholeLSTM, PeepholeLSTMCell
 from custom_layers.cells.weight_drop_lstm import WeightDropLSTM, WeightDropLSTMCell
+from custom_layers.engine.dispatch import native_inference
 from custom_layers.engine.gated_cell import GatedCell
 from custom_layers.export.to_onnx import to_onnx
 from custom_layers.inspection.kernel_report import kernel_report
@@ -50,6 +51,7 @@ __all__ = [
     "WeightDropLSTM",
     "WeightDropLSTMCell",
     "kernel_report",
+    "native_inference",
     "standardize_text",
     "to_onnx",
     "trace_gates",

@@ -4,7 +4,8 @@ A layer of this package runs, in the order of preference,
 
 - on a GPU, on cuDNN's LSTM, where its mathematics is that of an LSTM;
 - on a CPU, in a graph of TensorFlow's for training, in the native kernel, where that is
-  built and has the cell's equations, or else in a loop of our own;
+  built and has the cell's equations, or else in a loop of our own (inside
+  `native_inference` the kernel also runs at inference);
 - unrolled, in a loop of its own, where it has one;
 - in Keras's loop over its cell.
 
@@ -13,7 +14,10 @@ depends on itself from step to step. So both loops read a batch there as two hal
 where that saves more than it costs, in a larger graph.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import keras
 from keras import ops
@@ -44,6 +48,35 @@ MIN_BATCH_TO_HALVE = 32  # sequences
 MIN_UNITS_TO_HALVE = 64
 
 
+_native_inference = contextvars.ContextVar("native_inference", default=False)
+
+
+@contextlib.contextmanager
+def native_inference() -> Iterator[None]:
+    """Let the native kernel compute inference, too, in graphs that the block traces.
+
+    Without it the kernel only trains: what it is traced into needs its library, and an
+    exported model shall not. So export nothing inside the block. A function that was
+    traced inside, such as that of ``fit`` for validation, keeps the kernel after it;
+    what is saved or exported later does not have it. Nothing changes where the kernel
+    is not built, or for other backends.
+
+    >>> import numpy as np
+    >>> import keras
+    >>> from custom_layers import PeepholeLSTM, native_inference
+    >>> model = keras.Sequential([PeepholeLSTM(4), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.ones((8, 5, 3)), np.ones((8, 1))
+    >>> with native_inference():
+    ...     history = model.fit(x, y, validation_data=(x, y), verbose=0)
+    """
+    token = _native_inference.set(True)
+    try:
+        yield
+    finally:
+        _native_inference.reset(token)
+
+
 def run(layer, keras_loop, sequences, states, mask, training):
     """Run a layer over its sequences; arguments and results as in ``RNN.inner_loop``.
 
@@ -70,10 +103,10 @@ def run(layer, keras_loop, sequences, states, mask, training):
     in_graph = in_tensorflow_graph() and device() == "cpu"
     if kernel == NATIVE and in_graph:
         if not _fits_native(mask) or tensorflow_cpu.in_xla():
-            kernel = TENSORFLOW_CPU
+            kernel = TENSORFLOW_CPU if training else KERAS
         else:
-            prepared = layer.cell.prepare(sequence.masks)
-            return _train_on_cpu(
+            prepared = layer.cell.prepare(sequence.masks if training else Masks())
+            return _on_cpu(
                 layer,
                 sequences,
                 states,
@@ -82,7 +115,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
                 recurrence=tensorflow_native.recurrence(prepared.vectors),
             )
     if kernel == TENSORFLOW_CPU and in_graph:
-        loop = functools.partial(_train_on_cpu, layer)
+        loop = functools.partial(_on_cpu, layer)
     if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
         return _in_halves(layer.cell, loop, sequences, states, mask)
     layer.cell.prepare_sequence(sequence, states[0])
@@ -131,13 +164,15 @@ def choose(layer, device, training, masked=False, from_zero=True):
     if not ours:
         hint = "keras.layers.RNN has no other; the layers of custom_layers may have"
         return KERAS, hint if hasattr(layer.cell, "is_equations_alone") else obstacle
-    if not training:
+    if not training and not _native_inference.get():
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     obstacle = _tensorflow_cpu_obstacle(layer)
     if obstacle:
         return KERAS, obstacle
     obstacle = native_obstacle(layer)
-    return (TENSORFLOW_CPU, obstacle) if obstacle else (NATIVE, "")
+    if obstacle:
+        return TENSORFLOW_CPU if training else KERAS, obstacle
+    return NATIVE, ""
 
 
 def native_obstacle(layer):
@@ -207,7 +242,7 @@ def matmul_in_training():
     return tensorflow_cpu.matmul_with_transposed_copy
 
 
-def _train_on_cpu(layer, sequences, states, mask, prepared=None, **options):
+def _on_cpu(layer, sequences, states, mask, prepared=None, **options):
     return tensorflow_cpu.train(
         prepared or current_sequence(layer.cell).prepared[True],
         layer.cell.state_names,

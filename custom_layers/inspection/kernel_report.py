@@ -55,11 +55,12 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
 
 def _on_cpu(layer):
     """Return which kernels a layer uses on a CPU."""
-    training, inference = (choose(layer, "cpu", training=it) for it in (True, False))
-    if training[0] == inference[0]:
-        return _in_words(*training)
-    kernel = f"{NATIVE} ({native_path()})" if training[0] == NATIVE else training[0]
-    return f"{kernel} in training, {inference[0]} at inference"
+    training, inference = (
+        _in_words(*choose(layer, "cpu", training=it)) for it in (True, False)
+    )
+    if training == inference:
+        return training
+    return f"{training} in training, {inference.split(':')[0]} at inference"
 
 
 def _native(layer):
@@ -73,6 +74,8 @@ def _native(layer):
 
 
 def _in_words(kernel, reason):
+    if kernel == NATIVE:
+        return f"{NATIVE} ({native_path()})"
     return f"{kernel}: {reason}" if kernel == KERAS else kernel
 
 

@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 
+from custom_layers import native_inference
 from recipes.run import devices
 from recipes.training.batches import (
     count_steps,
@@ -80,7 +81,7 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
     if run.events:
         callbacks.append(EventLog(run.events))
     if checkpoint.step < steps:
-        with finishing_the_step(checkpoint):
+        with finishing_the_step(checkpoint), native_inference():
             model.fit(
                 make_batches(train, run.config, augment, checkpoint.step),
                 initial_epoch=len(checkpoint.rows),

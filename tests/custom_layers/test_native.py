@@ -22,6 +22,8 @@ from custom_layers import (
     WeightDropLSTM,
     build_native,
     kernel_report,
+    native_inference,
+    to_onnx,
 )
 from custom_layers.engine import tensorflow_native
 from custom_layers.engine.native import library
@@ -406,6 +408,46 @@ def test_without_a_library_that_loads_everything_works(
     assert report["cpu"].startswith("TensorFlow's CPU loop in training")
     tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
     assert not calls
+
+
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM])
+def test_inference_inside_the_block_is_that_of_keras_loop(layer_class, path, calls):
+    options = {**ALL, "dropout": 0.3, "recurrent_dropout": 0.3}
+    layer, x, states, mask = made(layer_class, options, (9, 5, 4, 18))
+
+    def outputs():
+        compute = tf.function(functools.partial(layer, training=False))
+        return compute(x, initial_state=states, mask=tf.constant(mask))
+
+    expected = outputs()
+    assert not calls
+    with native_inference():
+        inside = outputs()
+        report = kernel_report(layer)[layer.name]["cpu"]
+    assert report == f"the native kernel ({path})"
+    assert calls == [1]
+    for mine, other in zip(inside, expected, strict=True):
+        assert_close(mine, other)
+    outputs()
+    assert calls == [1]
+
+
+def test_validation_inside_the_block_leaks_into_no_file(calls, tmp_path):
+    model = keras.Sequential([keras.Input((None, 3)), PeepholeLSTM(4)])
+    model.compile("adam", "mse", jit_compile=False)
+    x = np.random.default_rng(1).normal(size=(8, 6, 3)).astype("float32")
+    with native_inference():
+        model.evaluate(x, x[:, 0, :1], verbose=0)
+        assert calls == [1]
+        model.fit(x, x[:, 0, :1], validation_data=(x, x[:, 0, :1]), verbose=0)
+    traced = len(calls)
+    assert traced > 1
+    model.export(tmp_path / "exported", verbose=False)
+    model.export(tmp_path / "lite.tflite", format="litert", verbose=False)
+    to_onnx(model, tmp_path / "model.onnx")
+    for name in ("exported/saved_model.pb", "lite.tflite", "model.onnx"):
+        assert b"CustomLayersLstm" not in (tmp_path / name).read_bytes()
+    assert len(calls) == traced
 
 
 def test_a_path_that_the_processor_lacks_is_an_obstacle(calls, monkeypatch):
