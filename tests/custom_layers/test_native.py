@@ -660,7 +660,7 @@ def test_a_mask_of_another_gate_is_caught(right, wrong, operators, monkeypatch):
         (
             "avx512",
             "_mm512_mask_storeu_ps(to, __mmask16((1u << count) - 1)",
-            "_mm512_mask_storeu_ps(to, __mmask16((2u << count) - 1)",
+            "_mm512_mask_storeu_ps(to, __mmask16((1u << count) / 2 - 1)",
         ),
     ],
 )
