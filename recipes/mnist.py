@@ -2,16 +2,15 @@
 
     preset    test accuracy   minutes   command
     modern    99.48 %         4.6       make train-mnist
-    best      99.56 %         22        make train-mnist PRESET=best
+    best      99.61 %         41        make train-mnist PRESET=best
     classic   86.40 %         4.4       make train-mnist PRESET=classic
 
-Measured on MNIST with seed 1, ``best`` in the mean of seeds 1 to 3, on 2 cores without
-a GPU: of an Intel Xeon for ``modern``, of an AMD EPYC for ``best`` and ``classic``
-(seeds 2 and 3 of ``best`` on the Xeon). ``best`` ran on one of the cores, other
-programs on the other. ``classic`` is the article's program; ``modern``, the default, is
-how one would write it today; ``best`` takes longer, for a little more; on the built-in
-sample, `SAMPLE` changes all of them. Without make: ``python -m recipes mnist --preset
-classic``.
+Measured on MNIST with seed 1, on 2 cores without a GPU: of an Intel Xeon for
+``modern``, of an AMD EPYC for ``best`` and ``classic``. ``best`` ran on one of the
+cores, other programs on the other. ``classic`` is the article's program; ``modern``,
+the default, is how one would write it today; ``best`` takes longer, for a little more;
+on the built-in sample, `SAMPLE` changes all of them. Without make: ``python -m recipes
+mnist --preset classic``.
 """
 
 import dataclasses
