@@ -51,9 +51,9 @@ def main(arguments):
     dropout = parser.parse_args(arguments).dropout
     if not 0 <= dropout < 1:
         raise UserError(f"--dropout must be at least 0 and below 1, got {dropout}")
+    use_all_cores()
     if problem := tensorflow_native.obstacle():
         raise UserError(f"the native kernel cannot be used: {problem}")
-    use_all_cores()
     names = [f"{it.__name__}, {('loop', 'native')[int(on)]}" for it, on in VARIANTS]
     has_torch = not dropout and importlib.util.find_spec("torch") is not None
     names = ["keras.layers.LSTM", *names, *([TORCH] if has_torch else [])]

@@ -28,10 +28,10 @@ def main(arguments):
     """Time, and print a table; return the exit status."""
     parser = Parser(prog="python -m benchmarks.native_parts", description=__doc__)
     parser.parse_args(arguments)
-    if problem := tensorflow_native.obstacle():
-        raise UserError(f"the native kernel cannot be used: {problem}")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    if problem := tensorflow_native.obstacle():
+        raise UserError(f"the native kernel cannot be used: {problem}")
     rate = gemm_rate()
     print(f"{device_name()}; {versions()}")
     print(f"Matrix products on one core: {2 * rate / 1e9:.0f} GFLOP/s\n")

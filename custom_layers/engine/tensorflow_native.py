@@ -37,7 +37,7 @@ def obstacle():
             return "it is not built: run `python -m custom_layers.build_native`"
         if problem := load_error(path):
             return problem
-    if not _has(choice):
+    if choice and not _has(choice):
         return f"this processor lacks {VARIABLE}={os.environ[VARIABLE]}"
     return None
 
