@@ -66,8 +66,8 @@ def main(arguments):
         rows = []
         for shape in SHAPES.values():
             times = compare(what, shape, dropout, has_torch)
-            gates = ["lstm", *(CELLS[layer] for layer, _ in VARIANTS), "lstm"]
-            floors = [passes * 1000 * multiply_adds(it, shape) / rate for it in gates]
+            timed = ["lstm", *(CELLS[layer] for layer, _ in VARIANTS), "lstm"]
+            floors = [passes * 1000 * multiply_adds(it, shape) / rate for it in timed]
             rows.append([ms / times[0] for ms in times])
             cells = [
                 f"{ratio:.2f} · {ms / floor:.2f}"

@@ -194,11 +194,6 @@ def native_obstacle(layer):
     return tensorflow_native.obstacle()
 
 
-def native_path():
-    """Return the name of the native kernel's code for this processor, if it is used."""
-    return tensorflow_native.path_name()
-
-
 def _tensorflow_cpu_obstacle(layer):
     """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
     cell = layer.cell

@@ -49,9 +49,10 @@ def matmul_with_transposed_copy(U):
 def halves(sequences, *others):
     """Return two tuples: the halves of a batch; those of None are None."""
     batch = sizes(sequences)[0]
-    half = [batch // 2, batch - batch // 2]  # split: a cheaper gradient than slices
+    counts = [batch // 2, batch - batch // 2]
+    # split has a cheaper gradient than slices.
     parts = [
-        (None, None) if x is None else tf.split(x, half) for x in (sequences, *others)
+        (None, None) if x is None else tf.split(x, counts) for x in (sequences, *others)
     ]
     return zip(*parts, strict=True)
 

@@ -2,13 +2,7 @@
 
 import keras
 
-from custom_layers.engine.dispatch import (
-    KERAS,
-    NATIVE,
-    TENSORFLOW_CPU,
-    choose,
-    native_path,
-)
+from custom_layers.engine.dispatch import KERAS, NATIVE, TENSORFLOW_CPU, choose
 
 
 def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
@@ -75,7 +69,9 @@ def _native(layer):
 
 def _in_words(kernel, reason):
     if kernel == NATIVE:
-        return f"{NATIVE} ({native_path()})"
+        from custom_layers.engine import tensorflow_native  # it imports TensorFlow
+
+        return f"{NATIVE} ({tensorflow_native.path_name()})"
     return f"{kernel}: {reason}" if kernel == KERAS else kernel
 
 
