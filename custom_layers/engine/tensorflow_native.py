@@ -25,12 +25,12 @@ def obstacle():
     Raises:
         ValueError: A variable of the environment means nothing.
     """
+    threads()
     choice = _choice()
     if choice is None:
         return f"{VARIABLE} is 0"
     if platform.system() != "Linux":
         return f"the system is {platform.system()}, it needs Linux"
-    threads()
     if not _loaded:
         path = library.find()
         if path is None:
@@ -60,7 +60,8 @@ def threads():
                 f"{VARIABLE}_THREADS must be a positive integer, got {value!r}"
             )
         return int(value)
-    cores = len(os.sched_getaffinity(0))
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     intra = tf.config.threading.get_intra_op_parallelism_threads()
     inter = tf.config.threading.get_inter_op_parallelism_threads()
     return min(cores, max(intra, inter)) if intra and inter else cores

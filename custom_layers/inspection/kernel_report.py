@@ -49,12 +49,20 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
 
 def _on_cpu(layer):
     """Return which kernels a layer uses on a CPU."""
-    training, inference = (
-        _in_words(*choose(layer, "cpu", training=it)) for it in (True, False)
-    )
-    if training == inference:
-        return training
-    return f"{training} in training, {inference.split(':')[0]} at inference"
+    training, inference = (choose(layer, "cpu", training=it) for it in (True, False))
+    path = _path(training[0])
+    if training[0] == inference[0]:
+        return _in_words(*training) + path
+    return f"{training[0]} in training{path}, {inference[0]} at inference"
+
+
+def _path(kernel):
+    """Return which code of the native kernel runs here, in parentheses."""
+    if kernel != NATIVE:
+        return ""
+    from custom_layers.engine import tensorflow_native  # it imports TensorFlow
+
+    return f" ({tensorflow_native.path_name()})"
 
 
 def _native(layer):
@@ -68,10 +76,6 @@ def _native(layer):
 
 
 def _in_words(kernel, reason):
-    if kernel == NATIVE:
-        from custom_layers.engine import tensorflow_native  # it imports TensorFlow
-
-        return f"{NATIVE} ({tensorflow_native.path_name()})"
     return f"{kernel}: {reason}" if kernel == KERAS else kernel
 
 

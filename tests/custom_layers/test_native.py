@@ -365,7 +365,8 @@ def test_the_report_says_whether_it_is_used_and_why_not(
     report = kernel_report(layer)[layer.name]
     if reason is None:
         assert report["native"] == "used in training on a CPU"
-        used = f"the native kernel ({tensorflow_native.path_name()}) in training, Keras"
+        path = tensorflow_native.path_name()
+        used = f"the native kernel in training ({path}), Keras's loop"
         assert report["cpu"].startswith(used)
     else:
         assert report["native"].startswith("not used: " + reason)
