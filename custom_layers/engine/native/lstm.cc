@@ -1,21 +1,23 @@
 // The choice of a path, and the sharing of rows between threads.
 //
-// A call starts its threads anew. That costs tens of microseconds, of several
-// milliseconds; a new thread starts on a core that is idle. After the call a thread that
-// came too late may still be there for a moment; it touches nothing of the call's.
+// A call starts its threads anew, each on another core than the caller's. That costs a
+// tenth of a millisecond, of several. Left to itself the system may start a thread on
+// the caller's core, to let the others sleep, and move it milliseconds later. After the
+// call a thread that came too late may still be there for a moment; it touches nothing of
+// the call's.
 #include "lstm.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <atomic>
 #include <condition_variable>
-#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <thread>
 
 namespace native_lstm {
 
@@ -83,6 +85,31 @@ struct Chunks {
   }
 };
 
+void* take_chunks(void* shared) {
+  std::unique_ptr<std::shared_ptr<Chunks>> chunks(
+      static_cast<std::shared_ptr<Chunks>*>(shared));
+  (*chunks)->take();
+  return nullptr;
+}
+
+// Start a thread that takes chunks, on any core that the caller may use but its own.
+// Without room for a thread nothing starts, and the caller does it all.
+void start_elsewhere(const std::shared_ptr<Chunks>& chunks) {
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes)) return;
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  cpu_set_t cores;
+  if (!sched_getaffinity(0, sizeof cores, &cores)) {
+    CPU_CLR(sched_getcpu(), &cores);
+    if (CPU_COUNT(&cores)) pthread_attr_setaffinity_np(&attributes, sizeof cores, &cores);
+  }
+  auto shared = new (std::nothrow) std::shared_ptr<Chunks>(chunks);
+  pthread_t thread;
+  if (!shared || pthread_create(&thread, &attributes, take_chunks, shared))
+    delete shared;
+  pthread_attr_destroy(&attributes);
+}
+
 // Call work(begin, end) for all rows, by up to `threads` threads. The caller waits for
 // chunks, not for threads: one that starts late, on a busy machine, finds none left.
 template <typename Work>
@@ -101,11 +128,7 @@ void share(const Sizes& s, int threads, const Work& work) {
   chunks->work = work;
   chunks->batch = s.batch, chunks->rows = rows;
   chunks->count = (s.batch + rows - 1) / rows;
-  try {
-    for (int64_t k = 1; k < count; ++k)
-      std::thread([chunks] { chunks->take(); }).detach();
-  } catch (const std::exception&) {  // no more threads: these do it all
-  }
+  for (int64_t k = 1; k < count; ++k) start_elsewhere(chunks);
   chunks->take();
   chunks->wait();
 }

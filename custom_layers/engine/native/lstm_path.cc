@@ -62,6 +62,12 @@ inline void store(float* to, V v, int64_t count = LANES) {
 
 inline void add(float* to, V v, int64_t count) { store(to, load(to, count) + v, count); }
 
+// Have floats read into the cache: a vector of them lies in one of its lines or in two.
+inline void prefetch(const float* from, int64_t count) {
+  __builtin_prefetch(from, 1);
+  __builtin_prefetch(from + count - 1, 1);
+}
+
 inline V between(V low, V x, V high) {  // NaN stays NaN
   x = x < low ? low : x;
   return x > high ? high : x;
@@ -248,9 +254,12 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
       for (int g = 0; g < GATES; ++g) b[g] = load(a.b + g * n + unit, width);
       for (int64_t row = begin; row < end; row += ROWS) {
         int count = end - row < ROWS ? int(end - row) : ROWS;
-        for (int r = 0; r < count; ++r)
+        for (int r = 0; r < count; ++r) {
           for (int g = 0; g < GATES; ++g)
-            __builtin_prefetch(z_t + ((row + r) * GATES + g) * n + unit, 1);
+            prefetch(z_t + ((row + r) * GATES + g) * n + unit, width);
+          prefetch(new_c + (row + r) * n + unit, width);
+          prefetch(new_h + (row + r) * n + unit, width);
+        }
         V sum[GROUPS][ROWS][TOGETHER];
         for (int group = 0; group < GROUPS; ++group) {
           const float *rows[ROWS], *read = MASKS ? now - begin * n : old_h;
@@ -324,10 +333,11 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
       for (int r = 0; r < count; ++r)
         for (int v = 0; v < COLUMNS; ++v) {
           const int64_t u = unit + v * LANES, at = (row + r) * n + u;
+          const int64_t width = n - u < LANES ? n - u : LANES;
           for (int g = 0; g < GATES; ++g)
-            __builtin_prefetch(gates + ((row + r) * GATES + g) * n + u, 1);
-          __builtin_prefetch(a.c + t * batch * n + at);
-          if (a.d_outputs) __builtin_prefetch(a.d_outputs + t * batch * n + at);
+            prefetch(gates + ((row + r) * GATES + g) * n + u, width);
+          prefetch(a.c + t * batch * n + at, width);
+          if (a.d_outputs) prefetch(a.d_outputs + t * batch * n + at, width);
         }
     for (int part = 0; t + 1 < steps && part < PARTS; ++part) {
       const int64_t K = GATES / PARTS * n;
