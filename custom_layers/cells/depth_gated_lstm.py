@@ -75,6 +75,7 @@ class DepthGatedLSTMCell(GatedCell):
     input_gates = ("d",)
     peephole_gates = ("i", "f", "o")
     vectors = ("q", "r")
+    is_native_lstm = True
 
     def __init__(
         self,
@@ -161,6 +162,7 @@ class _Level(PeepholeLSTMCell):
 
     input_gates = DepthGatedLSTMCell.input_gates
     vectors = DepthGatedLSTMCell.vectors
+    is_native_lstm = True
     equations = staticmethod(DepthGatedLSTMCell.equations)
 
 

@@ -4,8 +4,9 @@ A layer of this package runs, in the order of preference,
 
 - on a GPU, on cuDNN's LSTM, where its mathematics is that of an LSTM;
 - on a CPU, in a graph of TensorFlow's for training, in the native kernel, where that is
-  built and has the cell's equations, or else in a loop of our own (inside
-  `native_inference` the kernel also runs at inference);
+  built and has the cell's equations, or else in a loop of our own, where a step is
+  equations after one product (inside `native_inference` the kernel also runs at
+  inference);
 - unrolled, in a loop of its own, where it has one;
 - in Keras's loop over its cell.
 
@@ -102,20 +103,15 @@ def run(layer, keras_loop, sequences, states, mask, training):
     loop = functools.partial(keras_loop, training=training)
     in_graph = in_tensorflow_graph() and device() == "cpu"
     if kernel == NATIVE and in_graph:
-        if not _fits_native(mask) or tensorflow_cpu.in_xla():
-            kernel = TENSORFLOW_CPU if training else KERAS
-        else:
+        if _fits_native(mask) and not tensorflow_cpu.in_xla():
             prepared = layer.cell.prepare(sequence.masks if training else Masks())
-            return _on_cpu(
-                layer,
-                sequences,
-                states,
-                mask,
-                prepared,
-                recurrence=tensorflow_native.recurrence(prepared.vectors),
-            )
+            levels = getattr(prepared, "levels", [prepared])
+            recurrence = functools.partial(tensorflow_native.run, levels)
+            return _on_cpu(layer, recurrence, sequences, states, mask)
+        in_loop = training and _loop_obstacle(layer) is None
+        kernel = TENSORFLOW_CPU if in_loop else KERAS
     if kernel == TENSORFLOW_CPU and in_graph:
-        loop = functools.partial(_on_cpu, layer)
+        loop = functools.partial(_in_tensorflow_loop, layer)
     if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
         return _in_halves(layer.cell, loop, sequences, states, mask)
     layer.cell.prepare_sequence(sequence, states[0])
@@ -166,19 +162,23 @@ def choose(layer, device, training, masked=False, from_zero=True):
         return KERAS, hint if hasattr(layer.cell, "is_equations_alone") else obstacle
     if not training and not _native_inference.get():
         return KERAS, f"{TENSORFLOW_CPU} is for training"
-    obstacle = _tensorflow_cpu_obstacle(layer)
-    if obstacle:
+    if obstacle := _graph_obstacle(layer):
         return KERAS, obstacle
-    obstacle = native_obstacle(layer)
-    if obstacle:
-        return TENSORFLOW_CPU if training else KERAS, obstacle
-    return NATIVE, ""
+    of_native, of_loop = native_obstacle(layer), _loop_obstacle(layer)
+    if of_native is None:
+        return NATIVE, ""
+    if of_loop is None and training:
+        return TENSORFLOW_CPU, of_native
+    return KERAS, of_loop or of_native
 
 
 def native_obstacle(layer):
     """Return why the native kernel does not train a layer of this package, or None."""
     cell = layer.cell
-    if not cell.is_native_lstm:
+    if obstacle := _graph_obstacle(layer):
+        return obstacle
+    levels = getattr(cell, "levels", [])
+    if not all(each.is_native_lstm for each in [cell, *levels]):
         return f"it has no equations of {type(cell).__name__}"
     for name, wanted in {
         "activation": "tanh",
@@ -194,15 +194,20 @@ def native_obstacle(layer):
     return tensorflow_native.obstacle()
 
 
-def _tensorflow_cpu_obstacle(layer):
-    """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
-    cell = layer.cell
+def _graph_obstacle(layer):
+    """Return why a layer cannot run on a CPU without Keras's loop, or None."""
     if keras.backend.backend() != "tensorflow":
         return f"the backend is {keras.backend.backend()}, not tensorflow"
     if layer.unroll:
         return "unroll is True"
-    for name, value in options.around_equations(cell).items():
+    for name, value in options.around_equations(layer.cell).items():
         return f"{name} is {value!r}"
+    return None
+
+
+def _loop_obstacle(layer):
+    """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
+    cell = layer.cell
     if not cell.is_equations_alone():
         return f"{type(cell).__name__} is more than equations after one product"
     for name in ("activation", "recurrent_activation"):
@@ -237,17 +242,22 @@ def matmul_in_training():
     return tensorflow_cpu.matmul_with_transposed_copy
 
 
-def _on_cpu(layer, sequences, states, mask, prepared=None, **options):
+def _in_tensorflow_loop(layer, sequences, states, mask):
+    prepared = current_sequence(layer.cell).prepared[True]
+    names = layer.cell.state_names
+    recurrence = functools.partial(tensorflow_cpu.run_loop, prepared, names)
+    return _on_cpu(layer, recurrence, sequences, states, mask)
+
+
+def _on_cpu(layer, recurrence, sequences, states, mask):
     return tensorflow_cpu.train(
-        prepared or current_sequence(layer.cell).prepared[True],
-        layer.cell.state_names,
+        recurrence,
         sequences,
         states,
         mask,
         go_backwards=layer.go_backwards,
         return_sequences=layer.return_sequences,
         zero_output_for_mask=layer.zero_output_for_mask,
-        **options,
     )
 
 

@@ -58,8 +58,7 @@ def halves(sequences, *others):
 
 
 def train(
-    prepared,
-    state_names,
+    recurrence,
     sequences,
     initial_state,
     mask,
@@ -67,41 +66,24 @@ def train(
     go_backwards,
     return_sequences,
     zero_output_for_mask,
-    recurrence=None,
 ):
-    """Run a cell's steps over sequences; results as from ``RNN.inner_loop``.
+    """Run a recurrence over sequences; results as from ``RNN.inner_loop``.
 
     Args:
-        prepared: The steps, a `Prepared`.
-        state_names: Names of the states, the output first.
+        recurrence: `run_loop`, or what stands in for it, with its first arguments.
         sequences: ``(batch, time, features)``.
         initial_state: The states, each ``(batch, units)``.
         mask: Booleans ``(batch, time)``, or None.
         go_backwards: Whether to read from the end.
         return_sequences: Whether the outputs of all steps are wanted.
         zero_output_for_mask: Whether the output of a masked step is zero.
-        recurrence: What computes `run_loop`; by default that.
     """
     inputs, unmasked = _time_first(sequences, go_backwards), None
     if mask is not None:
         mask = tf.cast(mask, tf.bool)
         mask = mask if mask.shape.rank == 3 else mask[..., None]
         unmasked = _time_first(mask, go_backwards)
-
-    def step(z, states, vectors):
-        p = prepared.p(dict(zip(prepared.vectors, vectors, strict=True)))
-        values = prepared.equations(prepared.by_gate(z), p, states)
-        return [values[name] for name in state_names]
-
-    outputs, states = (recurrence or run_loop)(
-        step,
-        inputs,
-        prepared.products,
-        initial_state,
-        list(prepared.vectors.values()),
-        unmasked,
-        return_sequences,
-    )
+    outputs, states = recurrence(inputs, initial_state, unmasked, return_sequences)
     last = states[0]
     if mask is not None:
         # A masked step repeats the output before it, zeros before the first one; or it
@@ -116,18 +98,14 @@ def train(
     return last, outputs, states
 
 
-def run_loop(step, inputs, products, states, vectors, unmasked, return_sequences):
-    """Run the recurrence.
+def run_loop(prepared, state_names, inputs, states, unmasked, return_sequences):
+    """Run a cell's steps.
 
     Args:
-        step: Function of one step's z, a list, of the states and of the vectors;
-            returns the new states.
+        prepared: The steps, a `Prepared`.
+        state_names: Names of the states, the output first, which is multiplied with U.
         inputs: ``(time, batch, features)``.
-        products: The products with W and U, a list of `Product`.
-        states: The initial states, each ``(batch, units)``; the first is multiplied
-            with U.
-        vectors: Tensors that ``step`` needs at every step, and whose gradient is
-            wanted.
+        states: The initial states, each ``(batch, units)``.
         unmasked: Booleans ``(time, batch, 1)``, False where the states stay; or None.
         return_sequences: Whether the first state of every step is wanted.
 
@@ -135,36 +113,16 @@ def run_loop(step, inputs, products, states, vectors, unmasked, return_sequences
         The first state of every step ``(time, batch, units)``, or None; and the list of
         final states.
     """
-    return loop_over(
-        step,
-        [_project(inputs, product) for product in products],
-        [product.U for product in products],
-        [product.h_mask for product in products],
-        states,
-        vectors,
-        unmasked,
-        return_sequences,
-    )
-
-
-def loop_over(step, projected, U, h_masks, states, vectors, unmasked, return_sequences):
-    """Run the recurrence over ``x W + b``; arguments and results as of `run_loop`.
-
-    Args:
-        step: See there.
-        projected: For each product ``x W + b`` of all steps.
-        U: For each product its U.
-        h_masks: For each product the mask of the state that is multiplied with U, or
-            None.
-        states: See there.
-        vectors: See there.
-        unmasked: See there.
-        return_sequences: See there.
-    """
+    products, vectors = prepared.products, list(prepared.vectors.values())
+    projected = [_project(inputs, product) for product in products]
+    U = [product.U for product in products]
+    h_masks = [product.h_mask for product in products]
     unmasked_array = None if unmasked is None else _array_of(unmasked)
 
     def advance(t, z, states, vectors):
-        new = step(z, states, vectors)
+        p = prepared.p(dict(zip(prepared.vectors, vectors, strict=True)))
+        values = prepared.equations(prepared.by_gate(z), p, states)
+        new = [values[name] for name in state_names]
         if unmasked_array is None:
             return new
         keep = unmasked_array.read(t)
@@ -226,7 +184,8 @@ def _backward(advance, dropped, h_masks, parts, kept, d_outputs, d_states):
     Args:
         advance: Function of t, z, states and vectors; returns the new states.
         dropped: Function of ``h``; returns what is multiplied with each U.
-        h_masks: As in `loop_over`.
+        h_masks: For each product the mask of the state that is multiplied with U, or
+            None.
         parts: The arguments of `_forward`: projected, U, states, vectors.
         kept: The ``h`` of all steps, and what `_forward` kept.
         d_outputs: Gradient of the outputs of all steps, or None.

@@ -1,8 +1,9 @@
 """The native kernel for training on a CPU, as TensorFlow sees it.
 
-The operators in ``native/`` compute the recurrence and its gradients. The products with
-W, and the gradients of W and U, stay outside: each is one large product. A derivative
-of the gradients is that of TensorFlow's loop.
+The operators in ``native/`` compute the recurrence and its gradients, of one LSTM or of
+one level of a depth-gated stack. The products with W, and the gradients of W and U,
+stay outside: each is one large product. A derivative of the gradients is that of a
+plain loop.
 """
 
 import functools
@@ -101,92 +102,185 @@ def _has(path):
         with tf.init_scope():  # not in the graph that is being built
             z, state, none = tf.zeros([0, 0, 4]), tf.zeros([0, 1]), tf.zeros([0])
             U_and_b, keep = (tf.zeros([1, 4]), tf.zeros([4])), tf.zeros([0], tf.bool)
-            arguments = z, z, *U_and_b, state, state, none, none, keep
+            arguments = z, z, *U_and_b, state, state, none, none, keep, *[none] * 3
             operators().custom_layers_lstm(*arguments, path=path, threads=1)
     except tf.errors.UnimplementedError:
         return False
     return True
 
 
-def recurrence(names):
-    """Return what computes `tensorflow_cpu.run_loop`, for an LSTM with these vectors.
+def run(levels, inputs, states, unmasked, return_sequences):
+    """Run an LSTM, or a stack of them; what is not said is as in `tensorflow_cpu`.
 
     Args:
-        names: Names of the vectors, out of ``"i"``, ``"f"`` and ``"o"``.
+        levels: The steps of each level, a list of `Prepared`, from the bottom up.
+        inputs: As in `tensorflow_cpu.run_loop`.
+        states: h and c of each level, from the top down.
+        unmasked: As in `tensorflow_cpu.run_loop`.
+        return_sequences: As in `tensorflow_cpu.run_loop`.
     """
-    return functools.partial(_run, tuple(names))
+    top, below, final = len(levels) - 1, None, []
+    for number, level in enumerate(levels):
+        own = states[2 * (top - number) :][:2]
+        wanted = return_sequences or number < top, number < top
+        inputs, below, *last = _run(level, inputs, own, below, unmasked, *wanted)
+        final = [*last, *final]
+    return inputs, final
 
 
-def _run(names, step, inputs, products, states, vectors, unmasked, return_sequences):
-    count = 6 + len(vectors)
+def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
+    """Run one level.
+
+    Args:
+        level: Its steps, a `Prepared`.
+        inputs: ``(time, batch, features)``.
+        states: The initial h and c, each ``(batch, units)``.
+        below: The c of the level below at all steps, ``(time, batch, units)``, or None.
+        unmasked: Booleans ``(time, batch, 1)``, or None.
+        with_all_h: Whether the h of all steps is wanted.
+        with_all_c: Whether the c of all steps is wanted.
+
+    Returns:
+        h and c of all steps ``(time, batch, units)``, each None if not wanted; and of
+        the last step.
+    """
     options = {"path": _choice(), "threads": threads()}
+    names, linked = tuple(level.vectors), below is not None
+    products, of_d = _without_d(level.products) if linked else (level.products, None)
     h_masks = [product.h_mask for product in products]
     m = _or_nothing(None if h_masks[0] is None else tf.stack(h_masks))
     keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
 
-    def loop(early, late, U, b, h, c, *vectors):
+    def shown(all_h, all_c):
+        wanted = {"h": with_all_h, "c": with_all_c}
+        whole = {"h": all_h, "c": all_c}
+        return [whole[name] for name in wanted if wanted[name]]
+
+    def plain(early, late, U, b, h, c, z_d, below, b_d, *vectors):
         z = tf.concat([early, late], axis=0) + b
-        z, U = (tf.split(x, len(products), axis=-1) for x in (z, U))
-        outputs, new_states = tensorflow_cpu.loop_over(
-            step, z, U, h_masks, [h, c], list(vectors), unmasked, return_sequences
-        )
-        return [outputs, *new_states] if return_sequences else new_states
+        d = [z_d + b_d, below] if linked else []
+        states = _plain_loop(level, h_masks, z, U, [h, c], d, vectors, unmasked)
+        return [*shown(*states), *(x[-1] for x in states)]
 
     @tf.custom_gradient
-    def recur(early, late, U, b, h, c, *vectors):
-        p = tf.zeros([0])
-        if vectors:
-            by_name = dict(zip(names, vectors, strict=True))
-            absent = tf.zeros_like(vectors[0])
-            p = tf.stack([by_name.get(gate, absent) for gate in "ifo"])
-        all_h, all_c, *gates = operators().custom_layers_lstm(
-            early, late, U, b, h, c, p, m, keep, **options
+    def recur(*arguments):
+        early, late, U, b, h, c, z_d, below, b_d, *vectors = arguments
+        vector = dict(zip(names, vectors, strict=True))
+        p = _rows([vector.get(gate) for gate in "ifo"])
+        v = _rows([vector["q"], vector["r"], b_d] if linked else [])
+        all_h, all_c, *kept, d = operators().custom_layers_lstm(
+            early, late, U, b, h, c, p, m, keep, v, z_d, below, **options
         )
-        for states in (all_h, all_c):
-            states.set_shape([None, *h.shape])
+        for x in (all_h, all_c):
+            x.set_shape([None, *h.shape])
 
         def gradient(*upstream):
             @tf.custom_gradient
-            def backward(*arguments):
-                d_outputs = arguments[count] if return_sequences else None
-                kept = *gates, all_c, _or_nothing(d_outputs), *arguments[-2:]
-                *d_z, d_h, d_c, d_p, d_b = operators().custom_layers_lstm_grad(
-                    U, p, m, keep, *kept, **options
+            def backward(*all_arguments):
+                d_whole = list(all_arguments[len(arguments) : -2])
+                d_all_h = d_whole.pop(0) if with_all_h else None
+                d_all = _or_nothing(d_all_h), _or_nothing(*d_whole or [None])
+                of_grad = *kept, all_c, *d_all, *all_arguments[-2:], v, d, below
+                *d_z, d_h, d_c, d_p, d_b, d_z_d, d_below, d_v = (
+                    operators().custom_layers_lstm_grad(
+                        U, p, m, keep, *of_grad, **options
+                    )
                 )
-                results = (*d_z, d_h, d_c, d_b)
-                for d, x in zip(results, (early, late, h, c, b), strict=True):
-                    d.set_shape(x.shape)
-                d_p.set_shape([3, h.shape[1]])
-                d_U = _gradient_of_U(all_h, h_masks, d_z)
-                d_vectors = [d_p["ifo".index(name)] for name in names]
+                d_U = _gradient_of_U(U, all_h, h_masks, d_z)
+                of_vectors = dict(zip("ifo", tf.unstack(d_p, 3), strict=True))
+                d_b_d = b_d
+                if linked:
+                    of_vectors["q"], of_vectors["r"], d_b_d = tf.unstack(d_v, 3)
+                results = [*d_z, d_U, d_b, d_h, d_c, d_z_d, d_below, d_b_d]
+                results += [of_vectors[name] for name in names]
+                for result, argument in zip(results, arguments, strict=True):
+                    result.set_shape(argument.shape)
 
                 def second(*d_gradients):
-                    return _derivative(loop, arguments, count, d_gradients)
+                    return _derivative(
+                        plain, all_arguments, len(arguments), d_gradients
+                    )
 
-                return (*d_z, d_U, d_b, d_h, d_c, *d_vectors), second
+                return results, second
 
-            return backward(early, late, U, b, h, c, *vectors, *upstream)
+            return backward(*arguments, *upstream)
 
-        results = (all_h[1:], all_h[-1], all_c[-1])
-        return results if return_sequences else results[1:], gradient
+        return [*shown(all_h[1:], all_c[1:]), all_h[-1], all_c[-1]], gradient
 
     # The products with W in two parts, which TensorFlow computes side by side.
-    half = tensorflow_cpu.sizes(inputs)[0] // 2
-    z = [
-        _side_by_side([tensorflow_cpu.times_W(part, product) for product in products])
-        for part in (inputs[:half], inputs[half:])
-    ]
-    U = _side_by_side([product.U for product in products])
-    b = tf.zeros(U.shape[1])
+    time = tensorflow_cpu.sizes(inputs)[0]
+    halves = tf.split(inputs, [time // 2, time - time // 2])
+    U, b = _side_by_side([product.U for product in products]), None
     if products[0].b is not None:
         b = _side_by_side([product.b for product in products])
-    results = recur(*z, U, b, *states, *vectors)
-    return results[0] if return_sequences else None, list(results[-2:])
+    z_d = b_d = None
+    if linked:
+        z_d, b_d = tensorflow_cpu.times_W(inputs, of_d), of_d.b
+        b_d = tf.zeros(U.shape[0]) if b_d is None else b_d
+    whole = recur(
+        *(
+            _side_by_side([tensorflow_cpu.times_W(half, it) for it in products])
+            for half in halves
+        ),
+        U,
+        tf.zeros(U.shape[1]) if b is None else b,
+        *states,
+        *map(_or_nothing, (z_d, below, b_d)),
+        *level.vectors.values(),
+    )
+    whole, last = list(whole[:-2]), whole[-2:]
+    all_h = whole.pop(0) if with_all_h else None
+    return all_h, whole.pop() if with_all_c else None, *last
 
 
-def _gradient_of_U(all_h, h_masks, d_z):
+def _without_d(products):
+    """Return products without the columns of gate d, and d's own, which has no U."""
+    *others, last = products
+    columns = [last.U.shape[-1], last.W.shape[-1] - last.U.shape[-1]]
+    W, W_d = tf.split(last.W, columns, axis=-1)
+    b, b_d = (None, None) if last.b is None else tf.split(last.b, columns)
+    of_d = last._replace(W=W_d, b=b_d, h_mask=None, U=None)
+    return [*others, last._replace(W=W, b=b)], of_d
+
+
+def _plain_loop(level, h_masks, z, U, states, of_d, vectors, unmasked):
+    """Return h and c of all steps, for TensorFlow's differentiation.
+
+    Args:
+        level: The steps, a `Prepared`.
+        h_masks: The mask of h for each product with U, or None.
+        z: ``x W + b`` of all steps, all products side by side.
+        U: Theirs, side by side.
+        states: The initial h and c.
+        of_d: ``x W + b`` of gate d, and c_below, of all steps; or empty.
+        vectors: The vectors of the level.
+        unmasked: As in `tensorflow_cpu.run_loop`.
+    """
+    count = len(h_masks)
+    U = tf.split(U, count, axis=-1)
+    p = level.p(dict(zip(level.vectors, vectors, strict=True)))
+
+    def advance(states, step):
+        z, z_d, c_below, keep = step
+        h = [states[0] if mask is None else states[0] * mask for mask in h_masks]
+        sums = [
+            x + tf.matmul(h_kept, u)
+            for x, h_kept, u in zip(tf.split(z, count, axis=-1), h, U, strict=True)
+        ]
+        sums, old = [*sums, *z_d], [*states, *c_below]
+        values = level.equations(level.by_gate(sums), p, old)
+        new = [values["h"], values["c"]]
+        for kept in keep:
+            new = [tf.where(kept, a, b) for a, b in zip(new, states, strict=True)]
+        return new
+
+    steps = z, of_d[:1], of_d[1:], [] if unmasked is None else [unmasked]
+    return tf.scan(advance, steps, states)
+
+
+def _gradient_of_U(U, all_h, h_masks, d_z):
     """Return the gradient of U, a sum of products that can run side by side."""
-    early = tf.shape(d_z[0])[0]
+    early, (units, width) = tf.shape(d_z[0])[0], U.shape
     sums = []
     for h, d in zip((all_h[:early], all_h[early:-1]), d_z, strict=True):
         products = []
@@ -194,8 +288,9 @@ def _gradient_of_U(all_h, h_masks, d_z):
             h_masks, tf.split(d, len(h_masks), axis=-1), strict=True
         ):
             kept = h if h_mask is None else h * h_mask
-            rows = [tf.reshape(x, [-1, x.shape[-1]]) for x in (kept, part)]
-            products.append(tf.matmul(*rows, transpose_a=True))
+            kept = tf.reshape(kept, [-1, units])
+            part = tf.reshape(part, [-1, width // len(h_masks)])
+            products.append(tf.matmul(kept, part, transpose_a=True))
         sums.append(_side_by_side(products))
     return tf.add_n(sums)
 
@@ -226,6 +321,13 @@ def _derivative(loop, arguments, count, d_gradients):
     return outer.gradient(
         gradients, [*inputs, *upstream], list(d_gradients), unconnected_gradients="zero"
     )
+
+
+def _rows(vectors):
+    """Return vectors in one tensor, zeros for None; nothing if there is none."""
+    absent = [tf.zeros_like(vector) for vector in vectors if vector is not None]
+    rows = [absent[0] if vector is None else vector for vector in vectors if absent]
+    return _or_nothing(tf.stack(rows) if rows else None)
 
 
 def _or_nothing(x):

@@ -2,7 +2,13 @@
 
 import keras
 
-from custom_layers.engine.dispatch import KERAS, NATIVE, TENSORFLOW_CPU, choose
+from custom_layers.engine.dispatch import (
+    KERAS,
+    NATIVE,
+    TENSORFLOW_CPU,
+    choose,
+    native_obstacle,
+)
 
 
 def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
@@ -13,8 +19,8 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     before a call is not seen here: with cuDNN a mask must be right-padded, without a
     fully masked row, and on JAX and torch there must be none; an unrolled
     `ClockworkRNN` skips idle modules only without a mask, and from zero states. Where
-    XLA compiles, or a mask has features, TensorFlow's loop stands in for the native
-    kernel.
+    XLA compiles, or a mask has features, a loop stands in for the native kernel:
+    TensorFlow's, or for a `DepthGatedLSTM` Keras's.
 
     Args:
         model: A Keras model or layer. Nested models, wrappers such as
@@ -69,10 +75,11 @@ def _native(layer):
     """Return whether the native kernel trains a layer, or why not."""
     if not hasattr(layer, "cell_class"):
         return "not used: it is for layers of custom_layers"
-    kernel, reason = choose(layer, "cpu", training=True)
+    kernel, _ = choose(layer, "cpu", training=True)
     if kernel == NATIVE:
         return "used in training on a CPU"
-    return f"not used: {reason if kernel in (KERAS, TENSORFLOW_CPU) else kernel}"
+    is_loop = kernel in (KERAS, TENSORFLOW_CPU)
+    return f"not used: {native_obstacle(layer) if is_loop else kernel}"
 
 
 def _in_words(kernel, reason):

@@ -149,6 +149,7 @@ void run_forward(const Path& path, const Forward& a, int threads) {
 void run_backward(const Path& path, const Backward& a, int threads) {
   const Sizes& s = a.size;
   const int64_t tiles = (s.batch + ROWS - 1) / ROWS, of_p = 3 * s.units;
+  const int64_t to_b = of_p + s.gates * s.units;  // where the sums of b end
   const int64_t of_tile = sums_size(s);
   Floats packed = allocate(path.packed_size(s));
   Floats sums = allocate(tiles * of_tile);
@@ -160,7 +161,7 @@ void run_backward(const Path& path, const Backward& a, int threads) {
   for (int64_t k = 0; k < of_tile; ++k) {
     float sum = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) sum += sums.get()[tile * of_tile + k];
-    (k < of_p ? a.d_p[k] : a.d_b[k - of_p]) = sum;
+    (k < of_p ? a.d_p[k] : k < to_b ? a.d_b[k - of_p] : a.d_of_d[k - to_b]) = sum;
   }
 }
 

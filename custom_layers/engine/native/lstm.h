@@ -9,11 +9,16 @@
 //     h = o ⊙ tanh(c)
 //
 // where m is one mask for all gates, one for each, or none; and a step that is not kept
-// leaves h and c as they were. All arrays are row-major, the steps come first: h is
-// (steps + 1, B, n), with the initial state in its first row. What the products with W
-// make, or need, comes as two arrays, of the early and of the late steps, so that
-// TensorFlow can compute those products side by side.
-// Gates stand side by side in the order i, f, g, o; coupled, f, g, o.
+// leaves h and c as they were. A level of a depth-gated stack adds d ⊙ c_below to c, with
+// the c of the level below and
+//
+//     d = σ(z_d + b_d + q ⊙ c⁻ + r ⊙ c_below)
+//
+// All arrays are row-major, the steps come first: h is (steps + 1, B, n), with the initial
+// state in its first row. What the products with W make, or need, comes as two arrays, of
+// the early and of the late steps, so that TensorFlow can compute those products side by
+// side. Gates stand side by side in the order i, f, g, o; coupled, f, g, o. What belongs
+// to d stands apart.
 //
 // No row depends on another one, and its sums have one order. So results do not depend
 // on how rows are shared between threads. The gradients of p and b are sums over rows:
@@ -33,6 +38,7 @@ struct Sizes {
   int gates;       // 4, or 3 with coupled gates
   int masks;       // of h: 0, 1, or one for each gate
   bool peepholes;  // whether any is there
+  bool linked;     // whether there is a gate d, with 4 gates
 };
 
 struct Forward {
@@ -45,6 +51,10 @@ struct Forward {
   const unsigned char* keep; // (steps, B), or null
   float *h, *c;              // (steps + 1, B, n), of which the first row is given
   float* gates[2];           // like z: i, f, g, o; it may be z itself
+  // Of a linked level:
+  const float *z_d, *below;  // (steps, B, n): z_d, and the c of the level below
+  const float* of_d;         // (3, n): q, r, b_d
+  float* d;                  // (steps, B, n): the gate; it may be z_d itself
 };
 
 struct Backward {
@@ -54,13 +64,18 @@ struct Backward {
   const float* gates[2];     // as the forward pass left them
   const float* c;
   const float* d_outputs;    // gradient of h of all steps (steps, B, n), or null
+  const float* d_all_c;      // that of c of all steps, or null
   float* d_z[2];             // like z; it may be `gates` itself
   float *d_h, *d_c;          // (B, n): those of the last states; become the initial ones'
   float *d_p, *d_b;          // (3, n), (gates·n)
+  const float *d, *below, *of_d;       // of a linked level, as above
+  float *d_z_d, *d_below, *d_of_d;     // the first may be d itself
 };
 
-// Sums over the rows of a tile: the gradients of p, and after them those of b.
-static inline int64_t sums_size(const Sizes& s) { return (3 + s.gates) * s.units; }
+// Sums over the rows of a tile: the gradients of p, then those of b, then of q, r and b_d.
+static inline int64_t sums_size(const Sizes& s) {
+  return (3 + s.gates + (s.linked ? 3 : 0)) * s.units;
+}
 
 // One implementation for one kind of processor. Rows from `begin` to `end` are a
 // thread's own; `begin` is a multiple of ROWS.

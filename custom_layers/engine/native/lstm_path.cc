@@ -226,7 +226,7 @@ struct FlushDenormals {
 #endif
 };
 
-template <int GATES, int MASKS>
+template <int GATES, int MASKS, bool LINKED>
 void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t end,
                 float* dropped) {
   const int64_t n = a.size.units, batch = a.size.batch, own = (end - begin) * n;
@@ -250,8 +250,13 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
         p_f = load(a.p + n + unit, width);
         p_o = load(a.p + 2 * n + unit, width);
       }
-      V b[GATES];
+      V b[GATES], q = {}, r_below = {}, b_d = {};
       for (int g = 0; g < GATES; ++g) b[g] = load(a.b + g * n + unit, width);
+      if (LINKED) {
+        q = load(a.of_d + unit, width);
+        r_below = load(a.of_d + n + unit, width);
+        b_d = load(a.of_d + 2 * n + unit, width);
+      }
       for (int64_t row = begin; row < end; row += ROWS) {
         int count = end - row < ROWS ? int(end - row) : ROWS;
         for (int r = 0; r < count; ++r) {
@@ -259,6 +264,10 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
             prefetch(z_t + ((row + r) * GATES + g) * n + unit, width);
           prefetch(new_c + (row + r) * n + unit, width);
           prefetch(new_h + (row + r) * n + unit, width);
+          if (LINKED) {
+            prefetch(a.z_d + (t * batch + row + r) * n + unit, width);
+            prefetch(a.below + (t * batch + row + r) * n + unit, width);
+          }
         }
         V sum[GROUPS][ROWS][TOGETHER];
         for (int group = 0; group < GROUPS; ++group) {
@@ -279,6 +288,14 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
           const V f = sigmoid(z[F] + p_f * old), g = tanh(z[G]);
           const V i = GATES == 4 ? sigmoid(z[0] + p_i * old) : 1.0f - f;
           V c = f * old + i * g;
+          if (LINKED) {
+            const int64_t at_d = t * batch * n + at;
+            const V below = load(a.below + at_d, width);
+            const V d = sigmoid(load(a.z_d + at_d, width) + b_d + q * old +
+                                r_below * below);
+            store(a.d + at_d, d, width);
+            c += d * below;
+          }
           const V o = sigmoid(z[O] + p_o * c);
           V h = o * tanh(c);
           if (a.keep && !a.keep[t * batch + row + r]) {
@@ -309,15 +326,22 @@ void forward_of(const Forward& a, const float* packed, int64_t begin, int64_t en
 //
 //     d_h = Σ m ⊙ (d_z of the step after) Uᵀ + d_output       over the masks
 //     d_z_o = d_h ⊙ τ ⊙ o (1 − o)
-//     d_c = d_c + d_h ⊙ o (1 − τ²) + d_z_o ⊙ p_o
+//     d_c = d_c + d_h ⊙ o (1 − τ²) + d_z_o ⊙ p_o              and that of c itself, if any
 //     d_z_f = d_c ⊙ c⁻ ⊙ f (1 − f)                 coupled: d_c ⊙ (c⁻ − g) ⊙ f (1 − f)
 //     d_z_i = d_c ⊙ g ⊙ i (1 − i)
 //     d_z_g = d_c ⊙ i ⊙ (1 − g²)
 //     d_c⁻ = d_c ⊙ f + d_z_i ⊙ p_i + d_z_f ⊙ p_f
 //     d_p_i += d_z_i ⊙ c⁻,  d_p_f += d_z_f ⊙ c⁻,  d_p_o += d_z_o ⊙ c,  d_b += d_z
 //
+// Linked, also
+//
+//     d_z_d = d_c ⊙ c_below ⊙ d (1 − d)
+//     d_c_below = d_c ⊙ d + d_z_d ⊙ r
+//     d_c⁻ += d_z_d ⊙ q
+//     d_q += d_z_d ⊙ c⁻,  d_r += d_z_d ⊙ c_below,  d_b_d += d_z_d
+//
 // A step that is not kept hands d_h and d_c on.
-template <int GATES, int MASKS, int COLUMNS>
+template <int GATES, int MASKS, bool LINKED, int COLUMNS>
 void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64_t unit,
                     int64_t begin, int64_t end, float* sums) {
   const int64_t n = a.size.units, batch = a.size.batch, steps = a.size.steps;
@@ -338,6 +362,12 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
             prefetch(gates + ((row + r) * GATES + g) * n + u, width);
           prefetch(a.c + t * batch * n + at, width);
           if (a.d_outputs) prefetch(a.d_outputs + t * batch * n + at, width);
+          if (a.d_all_c) prefetch(a.d_all_c + t * batch * n + at, width);
+          if (LINKED) {
+            prefetch(a.d + t * batch * n + at, width);
+            prefetch(a.below + t * batch * n + at, width);
+            prefetch(a.d_below + t * batch * n + at, width);
+          }
         }
     for (int part = 0; t + 1 < steps && part < PARTS; ++part) {
       const int64_t K = GATES / PARTS * n;
@@ -349,11 +379,15 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
       const int64_t u = unit + v * LANES;
       const int64_t width = n - u < LANES ? n - u : LANES;
       V p_i = {}, p_f = {}, p_o = {}, d_p_i = {}, d_p_f = {}, d_p_o = {};
-      V d_b[GATES] = {};
+      V d_b[GATES] = {}, q = {}, r_below = {}, d_q = {}, d_r = {}, d_b_d = {};
       if (a.size.peepholes && t >= 0) {
         p_i = load(a.p + u, width);
         p_f = load(a.p + n + u, width);
         p_o = load(a.p + 2 * n + u, width);
+      }
+      if (LINKED && t >= 0) {
+        q = load(a.of_d + u, width);
+        r_below = load(a.of_d + n + u, width);
       }
       for (int r = 0; r < count; ++r) {
         const int64_t at = (row + r) * n + u;
@@ -370,9 +404,16 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         if (t >= 0 && a.d_outputs) d_h += load(a.d_outputs + t * batch * n + at, width);
         if (t < 0 || a.keep) store(a.d_h + at, d_h, width);
         if (t < 0) continue;  // these are the gradients of the initial h
-        const int64_t at_gates = (row + r) * GATES * n + u;
+        const int64_t at_gates = (row + r) * GATES * n + u, at_all = t * batch * n + at;
+        V d_c = load(a.d_c + at, width);
+        if (a.d_all_c) d_c += load(a.d_all_c + at_all, width);
         if (a.keep && !a.keep[t * batch + row + r]) {
           for (int g = 0; g < GATES; ++g) store(d_z + at_gates + g * n, V{}, width);
+          store(a.d_c + at, d_c, width);
+          if (LINKED) {
+            store(a.d_z_d + at_all, V{}, width);
+            store(a.d_below + at_all, V{}, width);
+          }
           continue;
         }
         const V old = load(a.c + t * batch * n + at, width);
@@ -383,8 +424,7 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         const V i = GATES == 4 ? load(gates + at_gates, width) : 1.0f - f;
         const V shown = tanh(c);
         const V d_z_o = d_h * shown * (o * (1.0f - o));
-        const V d_c = load(a.d_c + at, width) + d_h * o * (1.0f - shown * shown) +
-                      d_z_o * p_o;
+        d_c += d_h * o * (1.0f - shown * shown) + d_z_o * p_o;
         const V d_f = d_c * (GATES == 4 ? old : old - g);
         const V d_z_f = d_f * (f * (1.0f - f));
         const V d_z_g = d_c * i * (1.0f - g * g);
@@ -395,6 +435,16 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
           d_p_i += d_z_i * old;
           d_b[0] += d_z_i;
           store(d_z + at_gates, d_z_i, width);
+        }
+        if (LINKED) {
+          const V d = load(a.d + at_all, width), below = load(a.below + at_all, width);
+          const V d_z_d = d_c * below * (d * (1.0f - d));
+          store(a.d_z_d + at_all, d_z_d, width);
+          store(a.d_below + at_all, d_c * d + d_z_d * r_below, width);
+          d_old += d_z_d * q;
+          d_q += d_z_d * old;
+          d_r += d_z_d * below;
+          d_b_d += d_z_d;
         }
         store(d_z + at_gates + F * n, d_z_f, width);
         store(d_z + at_gates + G * n, d_z_g, width);
@@ -414,11 +464,16 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         add(of_tile + 2 * n, d_p_o, width);
       }
       for (int g = 0; g < GATES; ++g) add(of_tile + (3 + g) * n, d_b[g], width);
+      if (LINKED) {
+        add(of_tile + (3 + GATES) * n, d_q, width);
+        add(of_tile + (4 + GATES) * n, d_r, width);
+        add(of_tile + (5 + GATES) * n, d_b_d, width);
+      }
     }
   }
 }
 
-template <int GATES, int MASKS>
+template <int GATES, int MASKS, bool LINKED>
 void backward_of(const Backward& a, const float* packed, int64_t begin, int64_t end,
                  float* sums) {
   const int64_t n = a.size.units;
@@ -426,28 +481,36 @@ void backward_of(const Backward& a, const float* packed, int64_t begin, int64_t 
     const float* block = packed;
     int64_t unit = 0;
     for (; unit + LANES < n; unit += 2 * LANES, block += 2 * LANES * GATES * n)
-      backward_block<GATES, MASKS, 2>(a, block, t, unit, begin, end, sums);
-    if (unit < n) backward_block<GATES, MASKS, 1>(a, block, t, unit, begin, end, sums);
+      backward_block<GATES, MASKS, LINKED, 2>(a, block, t, unit, begin, end, sums);
+    if (unit < n) backward_block<GATES, MASKS, LINKED, 1>(a, block, t, unit, begin, end, sums);
   }
 }
+
+// One function for each kind of cell: GATES, MASKS, LINKED.
+#define FOR_EACH_CELL(OF)                                       \
+  const bool coupled = a.size.gates == 3, linked = a.size.linked; \
+  const int masks = a.size.masks;                               \
+  auto of = coupled  ? masks == 0   ? OF<3, 0, false>           \
+                       : masks == 1 ? OF<3, 1, false>           \
+                                    : OF<3, 3, false>           \
+            : linked ? masks == 0   ? OF<4, 0, true>            \
+                       : masks == 1 ? OF<4, 1, true>            \
+                                    : OF<4, 4, true>            \
+            : masks == 0 ? OF<4, 0, false>                      \
+            : masks == 1 ? OF<4, 1, false>                      \
+                         : OF<4, 4, false>;
 
 void forward(const Forward& a, const float* packed, int64_t begin, int64_t end,
              float* dropped) {
   FlushDenormals flush;
-  const bool coupled = a.size.gates == 3;
-  auto of = a.size.masks == 0   ? coupled ? forward_of<3, 0> : forward_of<4, 0>
-            : a.size.masks == 1 ? coupled ? forward_of<3, 1> : forward_of<4, 1>
-                                : coupled ? forward_of<3, 3> : forward_of<4, 4>;
+  FOR_EACH_CELL(forward_of)
   of(a, packed, begin, end, dropped);
 }
 
 void backward(const Backward& a, const float* packed, int64_t begin, int64_t end,
               float* sums) {
   FlushDenormals flush;
-  const bool coupled = a.size.gates == 3;
-  auto of = a.size.masks == 0   ? coupled ? backward_of<3, 0> : backward_of<4, 0>
-            : a.size.masks == 1 ? coupled ? backward_of<3, 1> : backward_of<4, 1>
-                                : coupled ? backward_of<3, 3> : backward_of<4, 4>;
+  FOR_EACH_CELL(backward_of)
   of(a, packed, begin, end, sums);
 }
 

@@ -96,7 +96,7 @@ struct Call {
 };
 
 // The sizes, from z or its like in two (steps, B, gates·n), and U (n, gates·n).
-Sizes sizes(Call& call, int like_z, int of_U, int of_p, int of_m) {
+Sizes sizes(Call& call, int like_z, int of_U, int of_p, int of_m, int of_d) {
   const Input early = call.input(like_z), late = call.input(like_z + 1);
   const Input U = call.input(of_U);
   if (early.shape.size() != 3 || late.shape.size() != 3)
@@ -110,8 +110,11 @@ Sizes sizes(Call& call, int like_z, int of_U, int of_p, int of_m) {
   const int64_t masks = m.shape.size() == 3 ? m.shape[0] : 0;
   if (masks != 0 && masks != 1 && masks != gates)
     call.fail(TF_INVALID_ARGUMENT, "there must be 0 or 1 masks, or one for each gate");
+  const bool linked = call.input(of_d).shape.size() == 2;
+  if (linked && gates != 4)
+    call.fail(TF_INVALID_ARGUMENT, "with a gate d there must be 4 others");
   return Sizes{steps,      early.shape[0], early.shape[1], n,
-               int(gates), int(masks),     peepholes};
+               int(gates), int(masks),     peepholes,      linked};
 }
 
 const Path& path_of(Call& call, const Options& options) {
@@ -121,7 +124,7 @@ const Path& path_of(Call& call, const Options& options) {
 }
 
 void forward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 0, 2, 6, 7);
+  const Sizes s = sizes(call, 0, 2, 6, 7, 9);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Forward a = {};
   a.size = s;
@@ -132,6 +135,11 @@ void forward(Call& call, const Options& options) {
   a.p = call.input(6, {3, s.units}, true);
   a.m = call.input(7, {s.masks, s.batch, s.units}, true);
   a.keep = call.input<const unsigned char>(8, {s.steps, s.batch}, true);
+  const std::vector<int64_t> all = {s.steps, s.batch, s.units};
+  a.of_d = call.input(9, {3, s.units}, true);
+  a.z_d = call.input(10, all, !s.linked);
+  a.below = call.input(11, all, !s.linked);
+  a.d = s.linked ? call.output(4, all, 10) : call.output(4, {0});
   a.h = call.output(0, {s.steps + 1, s.batch, s.units});
   a.c = call.output(1, {s.steps + 1, s.batch, s.units});
   for (int half = 0; half < 2; ++half) {
@@ -147,7 +155,7 @@ void forward(Call& call, const Options& options) {
 }
 
 void backward(Call& call, const Options& options) {
-  const Sizes s = sizes(call, 4, 0, 1, 2);
+  const Sizes s = sizes(call, 4, 0, 1, 2, 11);
   const int64_t width = s.gates * s.units, state = s.batch * s.units;
   Backward a = {};
   a.size = s;
@@ -156,9 +164,17 @@ void backward(Call& call, const Options& options) {
   a.m = call.input(2, {s.masks, s.batch, s.units}, true);
   a.keep = call.input<const unsigned char>(3, {s.steps, s.batch}, true);
   a.c = call.input(6, {s.steps + 1, s.batch, s.units});
-  a.d_outputs = call.input(7, {s.steps, s.batch, s.units}, true);
-  const float* d_h = call.input(8, {s.batch, s.units});
-  const float* d_c = call.input(9, {s.batch, s.units});
+  const std::vector<int64_t> all = {s.steps, s.batch, s.units};
+  a.d_outputs = call.input(7, all, true);
+  a.d_all_c = call.input(8, all, true);
+  const float* d_h = call.input(9, {s.batch, s.units});
+  const float* d_c = call.input(10, {s.batch, s.units});
+  a.of_d = call.input(11, {3, s.units}, true);
+  a.d = call.input(12, all, !s.linked);
+  a.below = call.input(13, all, !s.linked);
+  a.d_z_d = s.linked ? call.output(6, all, 12) : call.output(6, {0});
+  a.d_below = s.linked ? call.output(7, all) : call.output(7, {0});
+  a.d_of_d = s.linked ? call.output(8, {3, s.units}) : call.output(8, {0});
   for (int half = 0; half < 2; ++half) {
     const int64_t steps = half ? s.steps - s.early : s.early;
     a.gates[half] = call.input(4 + half, {steps, s.batch, width});
@@ -212,15 +228,18 @@ struct Registered {
   Registered() {
     add("CustomLayersLstm",
         {"z_early: float", "z_late: float", "u: float", "b: float", "h: float",
-         "c: float", "p: float", "m: float", "keep: bool"},
-        {"all_h: float", "all_c: float", "gates_early: float", "gates_late: float"},
+         "c: float", "p: float", "m: float", "keep: bool", "of_d: float", "z_d: float",
+         "below: float"},
+        {"all_h: float", "all_c: float", "gates_early: float", "gates_late: float",
+         "d: float"},
         compute<forward>);
     add("CustomLayersLstmGrad",
         {"u: float", "p: float", "m: float", "keep: bool", "gates_early: float",
-         "gates_late: float", "all_c: float", "d_outputs: float", "d_h: float",
-         "d_c: float"},
+         "gates_late: float", "all_c: float", "d_outputs: float", "d_all_c: float",
+         "d_h: float", "d_c: float", "of_d: float", "d: float", "below: float"},
         {"d_z_early: float", "d_z_late: float", "d_initial_h: float",
-         "d_initial_c: float", "d_p: float", "d_b: float"},
+         "d_initial_c: float", "d_p: float", "d_b: float", "d_z_d: float",
+         "d_below: float", "d_of_d: float"},
         compute<backward>);
   }
 } registered;
