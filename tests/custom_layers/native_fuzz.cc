@@ -21,16 +21,18 @@ Floats random_floats(int64_t count) {
 
 struct Problem {
   Sizes s;
-  bool masked, every_output;
-  Floats z[2], U, b, p, m, h, c, d_outputs, d_state;
+  bool masked, every_output, every_c;
+  Floats z[2], U, b, p, m, h, c, d_outputs, d_all_c, d_state, z_d, below, of_d;
   std::vector<unsigned char> keep;
 
   Problem() {
     s.steps = rand() % 6, s.early = s.steps ? rand() % (s.steps + 1) : 0;
     s.batch = 1 + rand() % 40, s.units = 1 + rand() % (rand() % 20 ? 70 : 300);
     s.gates = 3 + rand() % 2, s.peepholes = rand() % 2;
+    s.linked = s.gates == 4 && rand() % 2;
     const int masks[3] = {0, 1, s.gates};
     s.masks = masks[rand() % 3], masked = rand() % 2, every_output = rand() % 2;
+    every_c = rand() % 2;
     const int64_t state = s.batch * s.units, width = s.gates * s.units;
     z[0] = random_floats(s.early * s.batch * width);
     z[1] = random_floats((s.steps - s.early) * s.batch * width);
@@ -38,7 +40,9 @@ struct Problem {
     p = random_floats(3 * s.units);
     m = random_floats(s.masks * state), d_state = random_floats(state);
     h = c = random_floats((s.steps + 1) * state);
-    d_outputs = random_floats(s.steps * state);
+    d_outputs = d_all_c = random_floats(s.steps * state);
+    z_d = below = random_floats(s.linked * s.steps * state);
+    of_d = random_floats(s.linked * 3 * s.units);
     keep.resize(s.steps * s.batch);
     for (unsigned char& each : keep) each = rand() % 2;
   }
@@ -47,26 +51,41 @@ struct Problem {
   // separate memory otherwise, as where TensorFlow's tensors are still in use.
   Floats results(const Path& path, int threads, bool in_place) const {
     Floats h = this->h, c = this->c, d_h = d_state, d_c = d_state, d_p(3 * s.units);
-    Floats d_b(s.gates * s.units);
+    Floats d_b(s.gates * s.units), d_z_d = z_d, d_below = z_d, d_of_d = of_d;
     Floats read[2] = {z[0], z[1]}, gates[2] = {z[0], z[1]}, d_z[2] = {z[0], z[1]};
+    Floats read_d = z_d, gate_d = z_d;
     Floats *of_gates = in_place ? read : gates, *of_d_z = in_place ? read : d_z;
-    const float* given_p = s.peepholes ? p.data() : nullptr;
-    const float* given_m = s.masks ? m.data() : nullptr;
-    const unsigned char* given_keep = masked ? keep.data() : nullptr;
-    run_forward(path,
-                Forward{s, {read[0].data(), read[1].data()}, U.data(), b.data(), given_p,
-                        given_m, given_keep, h.data(), c.data(),
-                        {of_gates[0].data(), of_gates[1].data()}},
-                threads);
-    run_backward(path,
-                 Backward{s, U.data(), given_p, given_m, given_keep,
-                          {of_gates[0].data(), of_gates[1].data()}, c.data(),
-                          every_output ? d_outputs.data() : nullptr,
-                          {of_d_z[0].data(), of_d_z[1].data()}, d_h.data(), d_c.data(),
-                          d_p.data(), d_b.data()},
-                 threads);
+    Floats &of_gate_d = in_place ? read_d : gate_d, &of_d_z_d = in_place ? read_d : d_z_d;
+
+    Forward forward = {};
+    forward.size = s, forward.U = U.data(), forward.b = b.data();
+    forward.h = h.data(), forward.c = c.data();
+    Backward backward = {};
+    backward.size = s, backward.U = U.data(), backward.c = c.data();
+    if (every_output) backward.d_outputs = d_outputs.data();
+    if (every_c) backward.d_all_c = d_all_c.data();
+    backward.d_h = d_h.data(), backward.d_c = d_c.data();
+    backward.d_p = d_p.data(), backward.d_b = d_b.data();
+    for (int half = 0; half < 2; ++half) {
+      forward.z[half] = read[half].data();
+      backward.gates[half] = forward.gates[half] = of_gates[half].data();
+      backward.d_z[half] = of_d_z[half].data();
+    }
+    if (s.peepholes) forward.p = backward.p = p.data();
+    if (s.masks) forward.m = backward.m = m.data();
+    if (masked) forward.keep = backward.keep = keep.data();
+    if (s.linked) {
+      forward.z_d = read_d.data(), forward.d = of_gate_d.data();
+      forward.below = backward.below = below.data();
+      forward.of_d = backward.of_d = of_d.data();
+      backward.d = of_gate_d.data(), backward.d_z_d = of_d_z_d.data();
+      backward.d_below = d_below.data(), backward.d_of_d = d_of_d.data();
+    }
+    run_forward(path, forward, threads);
+    run_backward(path, backward, threads);
     Floats all;
-    for (const Floats* part : {&h, &c, &of_d_z[0], &of_d_z[1], &d_h, &d_c, &d_p, &d_b})
+    for (const Floats* part : {&h, &c, &of_d_z[0], &of_d_z[1], &d_h, &d_c, &d_p, &d_b,
+                               &of_d_z_d, &d_below, &d_of_d})
       all.insert(all.end(), part->begin(), part->end());
     return all;
   }

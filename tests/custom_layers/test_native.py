@@ -17,6 +17,7 @@ from cells import TIGHT, assert_close
 
 from custom_layers import (
     CoupledLSTM,
+    DepthGatedLSTM,
     PeepholeLSTM,
     PeepholeLSTMCell,
     WeightDropLSTM,
@@ -60,6 +61,20 @@ CASES = {
         True,
     ),
     "400 steps": (PeepholeLSTM, {"return_state": True}, (9, 400, 3, 12), False),
+    "two levels": (DepthGatedLSTM, ALL, (9, 4, 3, 17), True),
+    "three levels": (DepthGatedLSTM, {"depth": 3, **F_ONLY}, (11, 6, 3, 5), True),
+    "levels without b": (
+        DepthGatedLSTM,
+        {**ALL, "peepholes": (), "use_bias": False, "go_backwards": True},
+        (5, 3, 2, 33),
+        False,
+    ),
+    "40 steps on two levels": (
+        DepthGatedLSTM,
+        {"return_state": True},
+        (9, 40, 3, 12),
+        False,
+    ),
 }
 
 
@@ -94,10 +109,10 @@ def path(request, monkeypatch, native):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Count how often the kernel is put into a graph."""
-    counted, run = [], tensorflow_native._run
+    """Count for how many layers the kernel is put into a graph."""
+    counted, run = [], tensorflow_native.run
     monkeypatch.setattr(
-        tensorflow_native, "_run", lambda *a: counted.append(1) or run(*a)
+        tensorflow_native, "run", lambda *a: counted.append(1) or run(*a)
     )
     return counted
 
@@ -121,7 +136,8 @@ def made(layer_class, options, sizes, dtype="float32"):
         bias[units : 2 * units] = 4
         layer.cell.bias.assign(bias)
     x = rng.normal(size=(batch, steps, features)).astype("float32")
-    states = rng.normal(size=(2, batch, units)).astype("float32")
+    states = rng.normal(size=(len(layer.cell.state_size), batch, units))
+    states = states.astype("float32")
     mask = rng.random((batch, steps)) < 0.6
     mask[:1] = False
     return layer, x.astype(dtype), list(states.astype(dtype)), mask
@@ -206,7 +222,7 @@ def test_shapes_at_random(path, rng):
             assert_close(mine, other)
 
 
-@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, DepthGatedLSTM])
 def test_results_are_bit_identical_for_any_number_of_threads(
     layer_class, path, monkeypatch
 ):
@@ -222,7 +238,9 @@ def test_results_are_bit_identical_for_any_number_of_threads(
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM])
+@pytest.mark.parametrize(
+    "layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM, DepthGatedLSTM]
+)
 def test_dropout_is_that_of_the_loop(layer_class, tied, path, calls, monkeypatch):
     """With one mask for all gates, and with one for each, as Keras's LSTM."""
     check_dropout(layer_class, tied, path, monkeypatch)
@@ -261,14 +279,18 @@ def test_sizes_that_are_unknown_or_zero(batch, steps, calls, monkeypatch):
     assert calls == [1]
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dropout", [0, 0.4])
-def test_second_derivatives_are_those_of_the_loop(dropout, calls, monkeypatch):
-    def curvature(layer, x, states):
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, DepthGatedLSTM])
+def test_second_derivatives_are_those_of_the_loop(
+    layer_class, dropout, masked, calls, monkeypatch
+):
+    def curvature(layer, x, states, mask):
         with tf.GradientTape() as outer:
             outer.watch(x)
             with tf.GradientTape() as inner:
                 inner.watch(x)
-                outputs = layer(x, initial_state=states, training=True)
+                outputs = layer(x, initial_state=states, mask=mask, training=True)
                 loss = tf.reduce_sum(tf.sin(outputs))
             slope = tf.reduce_sum(inner.gradient(loss, x) ** 2)
         weights = [weight.value for weight in layer.trainable_weights]
@@ -278,8 +300,9 @@ def test_second_derivatives_are_those_of_the_loop(dropout, calls, monkeypatch):
     for choice in "10":
         monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
         options = {"recurrent_dropout": dropout, "seed": 3}
-        layer, x, states, _ = made(PeepholeLSTM, options, (3, 4, 2, 5))
-        tensors = tf.nest.map_structure(tf.constant, [x, states])
+        layer, x, states, mask = made(layer_class, options, (3, 4, 2, 5))
+        mask = tf.constant(mask) if masked else None
+        tensors = *tf.nest.map_structure(tf.constant, [x, states]), mask
         compute = tf.function(functools.partial(curvature, layer), jit_compile=False)
         results.append(compute(*tensors))
     for mine, other in zip(*results, strict=True):
@@ -287,8 +310,8 @@ def test_second_derivatives_are_those_of_the_loop(dropout, calls, monkeypatch):
     assert calls == [1]
 
 
-def test_xla_gets_the_loop(calls):
-    name = "a unit more, a row more"
+@pytest.mark.parametrize("name", ["a unit more, a row more", "two levels"])
+def test_xla_gets_the_loop(name, calls):
     layer_class, options, sizes, _ = CASES[name]
     layer, x, states, mask = made(layer_class, options, sizes)
     actual = in_graph(layer, x, states, mask, jit_compile=True)
@@ -297,8 +320,9 @@ def test_xla_gets_the_loop(calls):
     assert not calls
 
 
-def test_a_mask_for_each_feature_gets_the_loop(calls):
-    layer, x, *_ = made(PeepholeLSTM, {}, (2, 3, 4, 4))
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, DepthGatedLSTM])
+def test_a_mask_for_each_feature_gets_the_loop(layer_class, calls):
+    layer, x, *_ = made(layer_class, {}, (2, 3, 4, 4))
     mask = np.ones((2, 3, 4), bool)
     tf.function(lambda: layer(x, mask=tf.constant(mask), training=True))()
     assert not calls
@@ -333,6 +357,13 @@ class HalvedLSTM(RecurrentLayer):
     cell_class = Halved
 
 
+def with_a_level_of_another_kind(units):
+    """Return a stack whose levels are not those that its class makes."""
+    layer = DepthGatedLSTM(units)
+    layer.cell.levels[0] = Mirrored(units)
+    return layer
+
+
 @pytest.mark.parametrize(
     ("layer_class", "options", "reason"),
     [
@@ -340,6 +371,9 @@ class HalvedLSTM(RecurrentLayer):
         (CoupledLSTM, {"tied_dropout": True, "recurrent_dropout": 0.1}, None),
         (CoupledLSTM, {"dropout": 0.1, "recurrent_dropout": 0.1}, None),
         (WeightDropLSTM, {}, None),
+        (DepthGatedLSTM, {"depth": 3, "recurrent_dropout": 0.1}, None),
+        (DepthGatedLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
+        (with_a_level_of_another_kind, {}, "it has no equations of DepthGated"),
         (PeepholeLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (
             PeepholeLSTM,
@@ -411,7 +445,9 @@ def test_without_a_library_that_loads_everything_works(
     assert not calls
 
 
-@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM])
+@pytest.mark.parametrize(
+    "layer_class", [PeepholeLSTM, CoupledLSTM, WeightDropLSTM, DepthGatedLSTM]
+)
 def test_inference_inside_the_block_is_that_of_keras_loop(layer_class, path, calls):
     options = {**ALL, "dropout": 0.3, "recurrent_dropout": 0.3}
     layer, x, states, mask = made(layer_class, options, (9, 5, 4, 18))
@@ -485,7 +521,7 @@ def test_a_cache_that_goes_away_does_not_matter(calls, tmp_path, monkeypatch):
     assert calls
 
 
-@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM])
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, DepthGatedLSTM])
 def test_numbers_that_overflow_and_nan_are_those_of_the_loop(
     layer_class, path, monkeypatch
 ):
@@ -539,7 +575,8 @@ def test_mirrored_devices_have_the_losses_of_one(built):
 def test_saved_files_do_not_need_it(calls, tmp_path, monkeypatch):
     inputs = keras.Input((None, 3))
     layer = keras.layers.Bidirectional(PeepholeLSTM(4, return_sequences=True))
-    hidden = CoupledLSTM(5)(layer(inputs))
+    hidden = CoupledLSTM(5, return_sequences=True)(layer(inputs))
+    hidden = DepthGatedLSTM(3)(hidden)
     model = keras.Model(inputs, keras.layers.Dense(1)(hidden))
     model.compile("adam", "mse")
     x = np.random.default_rng(1).normal(size=(12, 6, 3)).astype("float32")
@@ -587,6 +624,19 @@ MISTAKES = {
         "B + first * COLUMNS * LANES",
         "B",
         "long sums",
+    ),
+    "d sees no c_below": (
+        " +\n                                r_below * below);",
+        ");",
+        "two levels",
+    ),
+    "d_z_d has no part in d_c⁻": ("d_old += d_z_d * q;", ";", "two levels"),
+    "d_r is d_q": ("d_r += d_z_d * below;", "d_r += d_z_d * old;", "two levels"),
+    "r has no part in d_c_below": (" + d_z_d * r_below,", ",", "three levels"),
+    "the level above has no part in d_c": (
+        "d_c += load(a.d_all_c + at_all, width);",
+        "d_c += V{};",
+        "three levels",
     ),
     "the last row is left out": (
         "r < count; ++r) {\n          const int64_t at = (row + r) * n + unit;",

@@ -64,7 +64,8 @@ struct Backward {
   const float* gates[2];     // as the forward pass left them
   const float* c;
   const float* d_outputs;    // gradient of h of all steps (steps, B, n), or null
-  const float* d_all_c;      // that of c of all steps, or null
+  const float* d_all_c;      // that of c, for the level above, or null; not used where a
+                             // step is not kept: it is not kept above, either
   float* d_z[2];             // like z; it may be `gates` itself
   float *d_h, *d_c;          // (B, n): those of the last states; become the initial ones'
   float *d_p, *d_b;          // (3, n), (gates·n)

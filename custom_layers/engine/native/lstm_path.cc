@@ -405,11 +405,8 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         if (t < 0 || a.keep) store(a.d_h + at, d_h, width);
         if (t < 0) continue;  // these are the gradients of the initial h
         const int64_t at_gates = (row + r) * GATES * n + u, at_all = t * batch * n + at;
-        V d_c = load(a.d_c + at, width);
-        if (a.d_all_c) d_c += load(a.d_all_c + at_all, width);
         if (a.keep && !a.keep[t * batch + row + r]) {
           for (int g = 0; g < GATES; ++g) store(d_z + at_gates + g * n, V{}, width);
-          store(a.d_c + at, d_c, width);
           if (LINKED) {
             store(a.d_z_d + at_all, V{}, width);
             store(a.d_below + at_all, V{}, width);
@@ -424,7 +421,9 @@ void backward_block(const Backward& a, const float* block_of_U, int64_t t, int64
         const V i = GATES == 4 ? load(gates + at_gates, width) : 1.0f - f;
         const V shown = tanh(c);
         const V d_z_o = d_h * shown * (o * (1.0f - o));
-        d_c += d_h * o * (1.0f - shown * shown) + d_z_o * p_o;
+        V d_c = load(a.d_c + at, width) + d_h * o * (1.0f - shown * shown) +
+                d_z_o * p_o;
+        if (a.d_all_c) d_c += load(a.d_all_c + at_all, width);
         const V d_f = d_c * (GATES == 4 ? old : old - g);
         const V d_z_f = d_f * (f * (1.0f - f));
         const V d_z_g = d_c * i * (1.0f - g * g);
