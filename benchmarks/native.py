@@ -1,10 +1,11 @@
 """Times the native kernel beside the loop: ``python -m benchmarks.native``.
 
 It must have been built: ``python -m custom_layers.build_native``. For each shape a
-training step of `PeepholeLSTM` and of `CoupledLSTM`, each with the loop and with the
-kernel, and of ``keras.layers.LSTM`` take turns, and then inference of a batch; the
-figures are ratios of medians, to ``keras.layers.LSTM`` and to the floor (see
-`benchmarks.cpu`). At inference the loop is Keras's.
+training step of `PeepholeLSTM`, of `CoupledLSTM` and of a `DepthGatedLSTM` with two
+levels, each with the loop and with the kernel, and of ``keras.layers.LSTM`` take turns,
+and then inference of a batch; the figures are ratios of medians, to
+``keras.layers.LSTM`` and to the floor (see `benchmarks.cpu`). At inference, and for
+`DepthGatedLSTM`, the loop is Keras's.
 ``--dropout 0.2`` gives all of them that ``dropout`` and ``recurrent_dropout``. Without
 it torch's LSTM takes part, where torch is installed.
 """
@@ -31,13 +32,22 @@ from benchmarks.cpu import (
     take_turns,
     torch_functions,
 )
-from custom_layers import CoupledLSTM, PeepholeLSTM, native_inference
+from custom_layers import (
+    CoupledLSTM,
+    DepthGatedLSTM,
+    PeepholeLSTM,
+    native_inference,
+)
 from custom_layers.engine import tensorflow_native
 from recipes.run.command_line import Parser, UserError, exit_with
 from recipes.run.environment import device_name, versions
 
 ROUNDS = 15
-CELLS = {PeepholeLSTM: "peephole", CoupledLSTM: "coupled"}
+CELLS = {
+    PeepholeLSTM: "peephole",
+    CoupledLSTM: "coupled",
+    DepthGatedLSTM: "depth-gated",
+}
 VARIANTS = [(layer, native) for layer in CELLS for native in ("0", "1")]
 OF_MEMORY = SHAPES["long"]
 

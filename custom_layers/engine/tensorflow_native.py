@@ -13,8 +13,8 @@ import threading
 
 import tensorflow as tf
 
-from custom_layers.engine import tensorflow_cpu
 from custom_layers.engine.native import library
+from custom_layers.engine.tensorflow_cpu import sizes, times_W
 
 VARIABLE = "CUSTOM_LAYERS_NATIVE"
 CHOICES = {"0": None, "1": 0} | {name: of[0] for name, of in library.PATHS.items()}
@@ -208,26 +208,19 @@ def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
         return [*shown(all_h[1:], all_c[1:]), all_h[-1], all_c[-1]], gradient
 
     # The products with W in two parts, which TensorFlow computes side by side.
-    time = tensorflow_cpu.sizes(inputs)[0]
+    time = sizes(inputs)[0]
     halves = tf.split(inputs, [time // 2, time - time // 2])
+    z = [_side_by_side([times_W(half, it) for it in products]) for half in halves]
     U, b = _side_by_side([product.U for product in products]), None
     if products[0].b is not None:
         b = _side_by_side([product.b for product in products])
+    b = tf.zeros(U.shape[1]) if b is None else b
     z_d = b_d = None
     if linked:
-        z_d, b_d = tensorflow_cpu.times_W(inputs, of_d), of_d.b
-        b_d = tf.zeros(U.shape[0]) if b_d is None else b_d
-    whole = recur(
-        *(
-            _side_by_side([tensorflow_cpu.times_W(half, it) for it in products])
-            for half in halves
-        ),
-        U,
-        tf.zeros(U.shape[1]) if b is None else b,
-        *states,
-        *map(_or_nothing, (z_d, below, b_d)),
-        *level.vectors.values(),
-    )
+        z_d = tf.concat([times_W(half, of_d) for half in halves], axis=0)
+        b_d = tf.zeros(U.shape[0]) if of_d.b is None else of_d.b
+    linked_to = map(_or_nothing, (z_d, below, b_d))
+    whole = recur(*z, U, b, *states, *linked_to, *level.vectors.values())
     whole, last = list(whole[:-2]), whole[-2:]
     all_h = whole.pop(0) if with_all_h else None
     return all_h, whole.pop() if with_all_c else None, *last
