@@ -5,6 +5,13 @@ products with W, of the kernel forward and backward, and of the gradients of U a
 and the rate of each, in parts of the rate of a large product of matrices on that core.
 The products inside the kernel are counted, its other arithmetic is not. In training it
 overwrites its input; here it writes into new memory.
+
+A second table is for a roofline (Williams et al. 2009): the kernel's operations for
+each byte that it must move, since z of all steps fits into no cache of a core. Below
+the operations that a core can do in the time of moving a byte, memory would be the
+limit. The bytes of a unit in a step: forward, z of each gate is read and the gate is
+written, and c and h are read and written; backward, gates, c and the gradient of h are
+read, and that of z is written.
 """
 
 import os
@@ -13,6 +20,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import tensorflow as tf
 
 from benchmarks.cpu import SHAPES, gemm_rate
@@ -22,6 +30,8 @@ from recipes.run.environment import device_name, versions
 
 ROUNDS = 15
 GATES = {"PeepholeLSTM": 4, "CoupledLSTM": 3}
+FLOAT = 4  # bytes
+COPIED = 64 * 2**20  # floats, more than any cache holds
 
 
 def main(arguments):
@@ -32,9 +42,10 @@ def main(arguments):
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if problem := tensorflow_native.obstacle():
         raise UserError(f"the native kernel cannot be used: {problem}")
-    rate = gemm_rate()
+    rate, bandwidth = gemm_rate(), copying_rate()
     print(f"{device_name()}; {versions()}")
-    print(f"Matrix products on one core: {2 * rate / 1e9:.0f} GFLOP/s\n")
+    print(f"Matrix products on one core: {2 * rate / 1e9:.0f} GFLOP/s")
+    print(f"Copying on one core: {bandwidth / 1e9:.1f} GB/s read and written\n")
     print("| batch, steps, features, units | layer | x W | forward | backward ", end="")
     print("| gradient of U | gradient of W |\n|---|---|---|---|---|---|---|")
     for shape in SHAPES.values():
@@ -45,7 +56,22 @@ def main(arguments):
             ]
             title = ", ".join(map(str, shape))
             print(f"| {title} | {layer} | {' | '.join(cells)} |", flush=True)
+    print(f"\nOperations a byte; the core can do {2 * rate / bandwidth:.1f}\n")
+    print("| units | layer | forward | backward |\n|---|---|---|---|")
+    for units in sorted({shape[3] for shape in SHAPES.values()}):
+        for layer, gates in GATES.items():
+            floats = 2 * gates + 4, 2 * gates + 2
+            cells = [f"{2 * gates * units / (FLOAT * n):.0f}" for n in floats]
+            print(f"| {units} | {layer} | {' | '.join(cells)} |")
     return 0
+
+
+def copying_rate():
+    """Return bytes a second, read and written, of one core copying a large array."""
+    source = np.ones(COPIED, "float32")
+    target = np.zeros_like(source)
+    ms = median_ms(lambda: np.copyto(target, source))
+    return 2 * source.nbytes / ms * 1000
 
 
 def parts(shape, gates):
@@ -61,20 +87,23 @@ def parts(shape, gates):
         normal((3, units), (0, 4)),
         tf.zeros(width),
     )
-    no_masks = tf.zeros([0]), tf.zeros([0], tf.bool)
+    none = tf.zeros([0])
+    no_masks = none, tf.zeros([0], tf.bool)
     operators = tensorflow_native.operators()
     options = {"path": 0, "threads": 1}
     z = tf.split(tf.reshape(x @ W, (steps, batch, width)), [steps // 2, -1])
 
     def forward():
-        return operators.custom_layers_lstm(*z, U, b, h, h, p, *no_masks, **options)
+        return operators.custom_layers_lstm(
+            *z, U, b, h, h, p, *no_masks, none, none, none, **options
+        )
 
-    all_h, all_c, *kept = forward()
+    all_h, all_c, *kept, _ = forward()
     d_outputs = normal((steps, batch, units), (0, 5))
 
     def backward():
         return operators.custom_layers_lstm_grad(
-            U, p, *no_masks, *kept, all_c, d_outputs, h, h, **options
+            U, p, *no_masks, *kept, all_c, d_outputs, none, h, h, *[none] * 3, **options
         )
 
     d_z = tf.reshape(tf.concat(backward()[:2], axis=0), (rows, width))

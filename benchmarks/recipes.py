@@ -5,8 +5,12 @@
 ``fit``, with its input pipeline, beside the bare step, which is forward, backward and
 optimiser on one batch that is there already; and the test accuracy after 500 steps on
 MNIST, and after one epoch on IMDB.
+
+Then, where the native kernel can be used, a step in ``fit`` with the cells that it has,
+with TensorFlow's loop and with the kernel. ``--cells`` measures that alone.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -23,7 +27,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from custom_layers.engine import tensorflow_native
 from recipes import imdb, mnist
+from recipes.run.command_line import Parser, exit_with
 from recipes.run.environment import set_up
 from recipes.run.folder import RunFolder
 from recipes.training.batches import make_batches
@@ -64,10 +70,10 @@ def train(recipe, flags, runs):
     return first_step, json.loads(folder.metrics.read_text())
 
 
-def time_steps(recipe, rounds=4):
+def time_steps(recipe, cell="lstm", rounds=4):
     """Return the median milliseconds of a step in ``fit``, and of a bare one."""
     program, steps = {"mnist": (mnist, 200), "imdb": (imdb, 30)}[recipe]
-    config = program.PRESETS["modern"]
+    config = dataclasses.replace(program.PRESETS["modern"], cell=cell)
     set_up(config)
     model = program.make_modern(config, 10_000)
     rng, augment = np.random.default_rng(0), None
@@ -113,8 +119,36 @@ def time_steps(recipe, rounds=4):
     return [statistics.median(values) for values in times.values()]
 
 
-def main():
+def time_cells():
+    """Print a table of a step in ``fit``, with the loop and with the native kernel."""
+    print(
+        "| program and cell | loop, ms | native kernel, ms | ratio |\n|---|---|---|---|"
+    )
+    for recipe in SOON:
+        for cell in "lstm", "peephole", "coupled":
+            ms = []
+            for choice in "01" if cell != "lstm" else "0":
+                os.environ[tensorflow_native.VARIABLE] = choice
+                ms.append(time_steps(recipe, cell, rounds=2)[0])
+            ratio = f"{ms[1]:.1f} | {ms[1] / ms[0]:.2f}" if ms[1:] else "– | –"
+            print(f"| {recipe}, {cell} | {ms[0]:.1f} | {ratio} |", flush=True)
+
+
+def main(arguments):
     """Measure both programs and print what came out."""
+    parser = Parser(prog="python -m benchmarks.recipes", description=__doc__)
+    parser.add_argument("--cells", action="store_true", help="the last table alone")
+    if not parser.parse_args(arguments).cells:
+        time_programs()
+    if problem := tensorflow_native.obstacle():
+        print(f"The native kernel cannot be used: {problem}")
+    else:
+        time_cells()
+    return 0
+
+
+def time_programs():
+    """Print how fast both programs start and train, and what they reach."""
     print(
         "| program | start to first step, s | a step in fit, ms | the bare step, ms "
         "| ratio |"
@@ -137,8 +171,8 @@ def main():
                 f"{metrics['data']} data; the article's ended with {aim}, and this is "
                 f"{part}."
             )
-    print("\n" + "\n".join(said))
+    print("\n" + "\n".join(said) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(main)

@@ -26,14 +26,18 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    from custom_layers.engine import tensorflow_native
+
     try:
         path, is_new = library.build()
+        problem = tensorflow_native.load_error(path)
+        if problem and not is_new:  # what was there is damaged
+            path, is_new = library.build(anew=True)
+            problem = tensorflow_native.load_error(path)
     except library.BuildError as error:
         print(f"native kernel: not built, {WITHOUT}: {error}", file=sys.stderr)
         return 2
-    from custom_layers.engine import tensorflow_native
-
-    if problem := tensorflow_native.load_error(path):
+    if problem:
         print(f"native kernel: {WITHOUT}: {problem}", file=sys.stderr)
         return 1
     print(f"native kernel: {'built' if is_new else 'ready'}, {path}")

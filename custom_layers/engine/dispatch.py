@@ -177,20 +177,20 @@ def native_obstacle(layer):
     cell = layer.cell
     if obstacle := _graph_obstacle(layer):
         return obstacle
-    levels = getattr(cell, "levels", [])
-    if not all(each.is_native_lstm for each in [cell, *levels]):
-        return f"it has no equations of {type(cell).__name__}"
-    for name, wanted in {
-        "activation": "tanh",
-        "recurrent_activation": "sigmoid",
-    }.items():
-        function = getattr(cell, name)
-        if function is not getattr(keras.activations, wanted):
-            return f"{name} is {function.__name__}, it needs {wanted}"
-    if cell.compute_dtype != "float32":
-        return f"the dtype is {cell.compute_dtype}, it needs float32"
-    if cell.cell_clip is not None:
-        return f"cell_clip is {cell.cell_clip!r}, it needs None"
+    for each in [cell, *getattr(cell, "levels", [])]:
+        if not each.is_native_lstm:
+            return f"it has no equations of {type(cell).__name__}"
+        for name, wanted in {
+            "activation": "tanh",
+            "recurrent_activation": "sigmoid",
+        }.items():
+            function = getattr(each, name)
+            if function is not getattr(keras.activations, wanted):
+                return f"{name} is {function.__name__}, it needs {wanted}"
+        if each.compute_dtype != "float32":
+            return f"the dtype is {each.compute_dtype}, it needs float32"
+        if each.cell_clip is not None:
+            return f"cell_clip is {each.cell_clip!r}, it needs None"
     return tensorflow_native.obstacle()
 
 

@@ -17,6 +17,7 @@ from custom_layers.engine.native import library
 from custom_layers.engine.tensorflow_cpu import sizes, times_W
 
 VARIABLE = "CUSTOM_LAYERS_NATIVE"
+MOST_THREADS = 1024  # the cores that the C library's sets of cores can hold
 CHOICES = {"0": None, "1": 0} | {name: of[0] for name, of in library.PATHS.items()}
 
 
@@ -56,9 +57,10 @@ def _choice():
 def threads():
     """Return how many threads a call may use: cores, and what TensorFlow may use."""
     if value := os.environ.get(f"{VARIABLE}_THREADS"):
-        if not value.isdecimal() or int(value) < 1:
+        if not value.isdecimal() or not 1 <= int(value) <= MOST_THREADS:
             raise ValueError(
-                f"{VARIABLE}_THREADS must be a positive integer, got {value!r}"
+                f"{VARIABLE}_THREADS must be an integer from 1 to {MOST_THREADS}, "
+                f"got {value!r}"
             )
         return int(value)
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
@@ -188,7 +190,7 @@ def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
                 )
                 d_U = _gradient_of_U(U, all_h, h_masks, d_z)
                 of_vectors = dict(zip("ifo", tf.unstack(d_p, 3), strict=True))
-                d_b_d = b_d
+                d_b_d = tf.zeros_like(b_d)
                 if linked:
                     of_vectors["q"], of_vectors["r"], d_b_d = tf.unstack(d_v, 3)
                 results = [*d_z, d_U, d_b, d_h, d_c, d_z_d, d_below, d_b_d]

@@ -310,6 +310,30 @@ def test_second_derivatives_are_those_of_the_loop(
     assert calls == [1]
 
 
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, DepthGatedLSTM])
+def test_a_tape_around_a_graph_has_the_gradients_of_eager_calls(layer_class, calls):
+    """TensorFlow then puts the gradients into another graph."""
+    layer, x, states, _ = made(layer_class, {}, (3, 4, 2, 5))
+    x, states = tf.nest.map_structure(tf.constant, (x, states))
+    sources = [x, *states, *(weight.value for weight in layer.trainable_weights)]
+
+    def loss(x, states):
+        outputs = layer(x, initial_state=states, training=True)
+        return tf.reduce_sum(tf.sin(outputs))
+
+    def gradients(loss):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *states])
+            value = loss(x, states)
+        return tape.gradient(value, sources)
+
+    outside = gradients(tf.function(loss, jit_compile=False))
+    assert calls == [1]
+    for mine, other in zip(outside, gradients(loss), strict=True):  # Keras's loop
+        assert_close(mine, other)
+    assert calls == [1]
+
+
 @pytest.mark.parametrize("name", ["a unit more, a row more", "two levels"])
 def test_xla_gets_the_loop(name, calls):
     layer_class, options, sizes, _ = CASES[name]
@@ -357,6 +381,13 @@ class HalvedLSTM(RecurrentLayer):
     cell_class = Halved
 
 
+def with_another_activation_above(units):
+    """Return a stack whose upper level has another activation than the stack."""
+    layer = DepthGatedLSTM(units)
+    layer.cell.levels[1].activation = keras.activations.relu
+    return layer
+
+
 def with_a_level_of_another_kind(units):
     """Return a stack whose levels are not those that its class makes."""
     layer = DepthGatedLSTM(units)
@@ -374,6 +405,7 @@ def with_a_level_of_another_kind(units):
         (DepthGatedLSTM, {"depth": 3, "recurrent_dropout": 0.1}, None),
         (DepthGatedLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (with_a_level_of_another_kind, {}, "it has no equations of DepthGated"),
+        (with_another_activation_above, {}, "activation is relu, it needs tanh"),
         (PeepholeLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (
             PeepholeLSTM,
@@ -422,7 +454,9 @@ def test_it_can_be_turned_off_and_misspelled(calls, monkeypatch):
         kernel_report(layer)
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE_THREADS", "0")
-    with pytest.raises(ValueError, match="THREADS must be a positive integer, got '0'"):
+    with pytest.raises(
+        ValueError, match="THREADS must be an integer from 1 to 1024, got '0'"
+    ):
         tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
 
 
@@ -736,6 +770,21 @@ def builder(capsys):
     return status, printed.out, printed.err
 
 
+def test_the_command_mends_a_damaged_library(built, tmp_path):
+    """In a process of its own, which has loaded none yet."""
+    own = library.cache().relative_to(built) / library.find().parent.name
+    (tmp_path / own).mkdir(parents=True)
+    (tmp_path / own / library.find().name).write_bytes(b"damaged")
+    result = subprocess.run(
+        [sys.executable, "-m", "custom_layers.build_native"],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("native kernel: built, ")
+
+
 def test_the_command_builds_once(built, capsys):
     status, out, err = builder(capsys)
     assert (status, err) == (0, "")
@@ -749,6 +798,8 @@ def test_the_command_builds_once(built, capsys):
         ({"PATH": "/nowhere"}, "there is no C++ compiler (c++, g++, clang++, or CXX)"),
         ({"CXX": "/nowhere/c++ -O2"}, "CXX is '/nowhere/c++', which is no program"),
         ({"CXX": "false"}, "false failed: status 1"),
+        ({"CXX": "true"}, "true is no compiler: it wrote no library"),
+        ({"CXX": "g++ 'x"}, 'CXX is "g++ \'x": No closing quotation'),
         ({"XDG_CACHE_HOME": "/dev/null"}, "Not a directory"),
         ({"XDG_CACHE_HOME": "/proc/nowhere"}, "No such file or directory"),
     ],

@@ -66,7 +66,12 @@ def find() -> pathlib.Path | None:
 
 def compiler() -> list[str]:
     """Return the command of the C++ compiler: that of ``CXX``, or one on the path."""
-    if chosen := shlex.split(os.environ.get("CXX", "")):
+    text = os.environ.get("CXX", "")
+    try:
+        chosen = shlex.split(text)
+    except ValueError as error:
+        raise BuildError(f"CXX is {text!r}: {error}") from None
+    if chosen:
         if shutil.which(chosen[0]) is None:
             raise BuildError(f"CXX is {chosen[0]!r}, which is no program")
         return chosen
@@ -76,8 +81,11 @@ def compiler() -> list[str]:
     raise BuildError(f"there is no C++ compiler ({', '.join(COMPILERS)}, or CXX)")
 
 
-def build() -> tuple[pathlib.Path, bool]:
+def build(anew: bool = False) -> tuple[pathlib.Path, bool]:
     """Return the library, and whether it was built now.
+
+    Args:
+        anew: Whether to build it even if it is there.
 
     Raises:
         BuildError: There is no compiler, it failed, or the cache cannot be written.
@@ -91,7 +99,7 @@ def build() -> tuple[pathlib.Path, bool]:
         library = cache() / _key() / f"{name}.so"
     except RuntimeError as error:
         raise BuildError(f"the cache: {error}") from None
-    if library.exists():
+    if library.exists() and not anew:
         return library, False
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +147,8 @@ def _compile(command, folder):
     made = "-shared", "-o", str(folder / "lstm.so")
     headers = "-isystem", str(tensorflow / "include")
     run([*command, *FLAGS, *headers, *operator, *linked, *made])
+    if not (folder / "lstm.so").exists():
+        raise BuildError(f"{command[0]} is no compiler: it wrote no library")
     return folder / "lstm.so"
 
 
