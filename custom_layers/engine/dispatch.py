@@ -180,13 +180,16 @@ def native_obstacle(layer):
     for each in [cell, *getattr(cell, "levels", [])]:
         if not each.is_native_lstm:
             return f"it has no equations of {type(cell).__name__}"
+        for name, value in options.around_equations(each).items():
+            return f"{name} is {value!r}"
         for name, wanted in {
             "activation": "tanh",
             "recurrent_activation": "sigmoid",
         }.items():
             function = getattr(each, name)
             if function is not getattr(keras.activations, wanted):
-                return f"{name} is {function.__name__}, it needs {wanted}"
+                given = getattr(function, "__name__", type(function).__name__)
+                return f"{name} is {given}, it needs {wanted}"
         if each.compute_dtype != "float32":
             return f"the dtype is {each.compute_dtype}, it needs float32"
         if each.cell_clip is not None:

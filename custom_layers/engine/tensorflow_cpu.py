@@ -138,6 +138,7 @@ def run_loop(prepared, state_names, inputs, states, unmasked, return_sequences):
         old_h = kept[0][0].stack()
 
         def gradient(*upstream):
+            upstream = [tf.convert_to_tensor(each) for each in upstream]  # from sparse
             d_outputs = upstream[0] if return_sequences else None
             d_final = list(upstream[-len(states) :])
             kept_of = old_h, *kept

@@ -2,8 +2,8 @@
 
 The operators in ``native/`` compute the recurrence and its gradients, of one LSTM or of
 one level of a depth-gated stack. The products with W, and the gradients of W and U,
-stay outside: each is one large product. A derivative of the gradients is that of a
-plain loop.
+stay outside: each is two large products, of the early and of the late steps. A
+derivative of the gradients is that of a plain loop.
 """
 
 import functools
@@ -154,9 +154,8 @@ def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
     keep = tf.zeros([0], tf.bool) if unmasked is None else unmasked[..., 0]
 
     def shown(all_h, all_c):
-        wanted = {"h": with_all_h, "c": with_all_c}
-        whole = {"h": all_h, "c": all_c}
-        return [whole[name] for name in wanted if wanted[name]]
+        pairs = (all_h, with_all_h), (all_c, with_all_c)
+        return [x for x, is_wanted in pairs if is_wanted]
 
     def plain(early, late, U, b, h, c, z_d, below, b_d, *vectors):
         z = tf.concat([early, late], axis=0) + b
@@ -205,7 +204,8 @@ def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
 
                 return results, second
 
-            return backward(*arguments, *upstream)
+            # One may come as a sparse gradient.
+            return backward(*arguments, *map(tf.convert_to_tensor, upstream))
 
         return [*shown(all_h[1:], all_c[1:]), all_h[-1], all_c[-1]], gradient
 
@@ -213,14 +213,13 @@ def _run(level, inputs, states, below, unmasked, with_all_h, with_all_c):
     time = sizes(inputs)[0]
     halves = tf.split(inputs, [time // 2, time - time // 2])
     z = [_side_by_side([times_W(half, it) for it in products]) for half in halves]
-    U, b = _side_by_side([product.U for product in products]), None
-    if products[0].b is not None:
-        b = _side_by_side([product.b for product in products])
-    b = tf.zeros(U.shape[1]) if b is None else b
+    U = _side_by_side([product.U for product in products])
+    has_b = products[0].b is not None
+    b = _side_by_side([it.b for it in products]) if has_b else tf.zeros(U.shape[1])
     z_d = b_d = None
     if linked:
         z_d = tf.concat([times_W(half, of_d) for half in halves], axis=0)
-        b_d = tf.zeros(U.shape[0]) if of_d.b is None else of_d.b
+        b_d = of_d.b if has_b else tf.zeros(U.shape[0])
     linked_to = map(_or_nothing, (z_d, below, b_d))
     whole = recur(*z, U, b, *states, *linked_to, *level.vectors.values())
     whole, last = list(whole[:-2]), whole[-2:]
@@ -320,9 +319,11 @@ def _derivative(loop, arguments, count, d_gradients):
 
 def _rows(vectors):
     """Return vectors in one tensor, zeros for None; nothing if there is none."""
-    absent = [tf.zeros_like(vector) for vector in vectors if vector is not None]
-    rows = [absent[0] if vector is None else vector for vector in vectors if absent]
-    return _or_nothing(tf.stack(rows) if rows else None)
+    some = next((vector for vector in vectors if vector is not None), None)
+    if some is None:
+        return _or_nothing(None)
+    absent = tf.zeros_like(some)
+    return tf.stack([absent if vector is None else vector for vector in vectors])
 
 
 def _or_nothing(x):

@@ -19,8 +19,8 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     before a call is not seen here: with cuDNN a mask must be right-padded, without a
     fully masked row, and on JAX and torch there must be none; an unrolled
     `ClockworkRNN` skips idle modules only without a mask, and from zero states. Where
-    XLA compiles, or a mask has features, a loop stands in for the native kernel:
-    TensorFlow's, or for a `DepthGatedLSTM` Keras's.
+    XLA compiles, or a mask has features, a loop stands in for the native kernel: in
+    training TensorFlow's, else, and for a `DepthGatedLSTM`, Keras's.
 
     Args:
         model: A Keras model or layer. Nested models, wrappers such as

@@ -262,12 +262,14 @@ def check_dropout(layer_class, tied, path, monkeypatch):
 
 
 @pytest.mark.parametrize("batch, steps", [(1, 3), (0, 2)])
-def test_sizes_that_are_unknown_or_zero(batch, steps, calls, monkeypatch):
-    some = [tf.TensorSpec((None, None, 3)), [tf.TensorSpec((None, 5))] * 2]
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, DepthGatedLSTM])
+def test_sizes_that_are_unknown_or_zero(layer_class, batch, steps, calls, monkeypatch):
+    count = len(layer_class.cell_class(5).state_size)
+    some = [tf.TensorSpec((None, None, 3)), [tf.TensorSpec((None, 5))] * count]
     results = []
     for choice in "10":
         monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
-        layer, x, states, _ = made(PeepholeLSTM, ALL, (batch, steps, 3, 5))
+        layer, x, states, _ = made(layer_class, ALL, (batch, steps, 3, 5))
         compute = tf.function(
             functools.partial(values_and_gradients, layer),
             input_signature=some,
@@ -332,6 +334,40 @@ def test_a_tape_around_a_graph_has_the_gradients_of_eager_calls(layer_class, cal
     for mine, other in zip(outside, gradients(loss), strict=True):  # Keras's loop
         assert_close(mine, other)
     assert calls == [1]
+
+
+SURROUNDINGS = {
+    "a branch": lambda call, x: tf.cond(
+        tf.size(x) > 0, lambda: call(x), lambda: tf.zeros([3, 4, 5])
+    ),
+    "a map": lambda call, x: tf.map_fn(lambda row: call(row[None])[0], x),
+    "a sparse gradient": lambda call, x: tf.gather(call(x), [2, 0]),
+}
+
+
+@pytest.mark.parametrize("around", SURROUNDINGS)
+@pytest.mark.parametrize("layer_class", [PeepholeLSTM, CoupledLSTM, DepthGatedLSTM])
+def test_gradients_through_what_surrounds_a_layer(
+    layer_class, around, calls, monkeypatch
+):
+    def gradients(layer, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            call = functools.partial(layer, training=True)
+            loss = tf.reduce_sum(tf.sin(SURROUNDINGS[around](call, x)))
+        weights = [weight.value for weight in layer.trainable_weights]
+        return [tf.convert_to_tensor(d) for d in tape.gradient(loss, [x, *weights])]
+
+    results = []
+    for choice in "10":
+        monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", choice)
+        options = {"return_sequences": True}
+        layer, x, *_ = made(layer_class, options, (3, 4, 2, 5))
+        compute = functools.partial(gradients, layer)
+        results.append(tf.function(compute, jit_compile=False)(tf.constant(x)))
+    for mine, other in zip(*results, strict=True):
+        assert_close(mine, other)
+    assert calls
 
 
 @pytest.mark.parametrize("name", ["a unit more, a row more", "two levels"])
@@ -418,6 +454,11 @@ def with_a_level_of_another_kind(units):
         (PeepholeLSTM, {"zoneout_h": 0.1}, "zoneout_h is 0.1"),
         (PeepholeLSTM, {"projection": 2}, "projection is 2"),
         (PeepholeLSTM, {"unroll": True}, "unroll is True"),
+        (
+            PeepholeLSTM,
+            {"activation": keras.layers.LeakyReLU()},
+            "activation is LeakyReLU, it needs tanh",
+        ),
         (MirroredLSTM, {}, "it has no equations of Mirrored"),
         (HalvedLSTM, {}, "it has no equations of Halved"),
         (keras.layers.LSTM, {}, "it is for layers of custom_layers"),

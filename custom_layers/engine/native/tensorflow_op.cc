@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <exception>
+#include <string>
 #include <vector>
 
 #include "lstm.h"
@@ -39,6 +40,12 @@ void* create(TF_OpKernelConstruction* construction) {
 void destroy(void* options) { delete static_cast<Options*>(options); }
 
 struct Failed {};
+
+std::string text(const std::vector<int64_t>& shape) {
+  std::string sizes;
+  for (int64_t size : shape) sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+  return "(" + sizes + ")";
+}
 
 struct Input {
   std::vector<int64_t> shape;
@@ -75,7 +82,9 @@ struct Call {
     const Input found = input(number);
     if (optional && found.shape == std::vector<int64_t>{0}) return nullptr;
     if (found.shape != shape)
-      fail(TF_INVALID_ARGUMENT, "the LSTM's tensors do not fit together");
+      fail(TF_INVALID_ARGUMENT, ("input " + std::to_string(number) + " has shape " +
+                                 text(found.shape) + ", it must be " + text(shape))
+                                    .c_str());
     return static_cast<T*>(found.data);
   }
   // An output; it may overwrite the input `from`, if nobody else reads that.
