@@ -105,8 +105,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
     if kernel == NATIVE and in_graph:
         if _fits_native(mask) and not tensorflow_cpu.in_xla():
             prepared = layer.cell.prepare(sequence.masks if training else Masks())
-            levels = getattr(prepared, "levels", [prepared])
-            recurrence = functools.partial(tensorflow_native.run, levels)
+            recurrence = functools.partial(tensorflow_native.run, prepared.levels)
             return _on_cpu(layer, recurrence, sequences, states, mask)
         in_loop = training and _loop_obstacle(layer) is None
         kernel = TENSORFLOW_CPU if in_loop else KERAS
@@ -177,7 +176,7 @@ def native_obstacle(layer):
     cell = layer.cell
     if obstacle := _graph_obstacle(layer):
         return obstacle
-    for each in [cell, *getattr(cell, "levels", [])]:
+    for each in [cell, *cell.levels]:
         if not each.is_native_lstm:
             return f"it has no equations of {type(cell).__name__}"
         for name, value in options.around_equations(each).items():

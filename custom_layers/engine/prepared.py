@@ -64,6 +64,11 @@ class Prepared(typing.NamedTuple):
     equations: typing.Callable  # (z, p, states) -> everything computed, by name
     around: typing.Any = None  # what options do around them, an `options.Around`
 
+    @property
+    def levels(self):
+        """Return a list of itself, as a stack has of its levels."""
+        return [self]
+
     def values(self, x, states, zoneout_masks=None):
         """Take one step; return all gates and new states, by name."""
         p = self.p(self.vectors)

@@ -85,6 +85,7 @@ class RecurrentCell(keras.layers.SimpleRNNCell):
     state_names: tuple[str, ...] = ("h",)
     recurrent_activation = None  # σ, of the gated cells
     zoneout: dict[str, float] = {}  # rates by the name of the state, of gated cells
+    levels: list["RecurrentCell"] = []  # of a stack, from the bottom up
     # What a class has; one with equations of its own inherits none.
     as_lstm = None  # the weights of the LSTM that the cell is
     unrolled_loop = None  # reads sequences from zero states, without a mask
