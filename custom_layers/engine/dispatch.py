@@ -179,8 +179,6 @@ def native_obstacle(layer):
     for each in [cell, *cell.levels]:
         if not each.is_native_lstm:
             return f"it has no equations of {type(cell).__name__}"
-        for name, value in options.around_equations(each).items():
-            return f"{name} is {value!r}"
         for name, wanted in {
             "activation": "tanh",
             "recurrent_activation": "sigmoid",
@@ -202,8 +200,9 @@ def _graph_obstacle(layer):
         return f"the backend is {keras.backend.backend()}, not tensorflow"
     if layer.unroll:
         return "unroll is True"
-    for name, value in options.around_equations(layer.cell).items():
-        return f"{name} is {value!r}"
+    for each in [layer.cell, *layer.cell.levels]:
+        for name, value in options.around_equations(each).items():
+            return f"{name} is {value!r}"
     return None
 
 

@@ -418,6 +418,13 @@ class HalvedLSTM(RecurrentLayer):
     cell_class = Halved
 
 
+def with_normalisation_below(units):
+    """Return a stack whose bottom level has an option that the stack has not."""
+    layer = DepthGatedLSTM(units)
+    layer.cell.levels[0] = PeepholeLSTMCell(units, layer_norm=True)
+    return layer
+
+
 def with_another_activation_above(units):
     """Return a stack whose upper level has another activation than the stack."""
     layer = DepthGatedLSTM(units)
@@ -443,6 +450,7 @@ def with_a_level_of_another_kind(units):
         (DepthGatedLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (with_a_level_of_another_kind, {}, "it has no equations of DepthGated"),
         (with_another_activation_above, {}, "activation is relu, it needs tanh"),
+        (with_normalisation_below, {}, "layer_norm is True"),
         (PeepholeLSTM, {"activation": "relu"}, "activation is relu, it needs tanh"),
         (
             PeepholeLSTM,
