@@ -29,7 +29,7 @@ from recipes.run.command_line import UserError, exit_with, flag
 from recipes.run.config import LEARNING_RATE, Config
 from recipes.run.program import Program, begin
 from recipes.training.batches import count_steps, make_batches
-from recipes.training.checkpoint import read_phase, write_phase
+from recipes.training.checkpoint import check_bounded, read_phase, write_phase
 from recipes.training.evidence import fit_evidence
 from recipes.training.fit import create_variables, fit, predict
 from recipes.training.regions import PASSES, UNITS, RegionLearner, region_vectors
@@ -285,16 +285,17 @@ def guess_labels(run, model, known, words):
 
 
 class StopAfter(keras.callbacks.Callback):
-    """Ends training after so many steps, within a pass, too."""
+    """Ends training after so many steps, within a pass, too, and if it diverges."""
 
     def __init__(self, steps):
         super().__init__()
-        self.left = steps
+        self.steps, self.step = steps, 0
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step."""
-        self.left -= 1
-        if not self.left:
+        self.step += 1
+        check_bounded(logs, [], self.step)
+        if self.step == self.steps:
             self.model.stop_training = True
 
 

@@ -60,7 +60,8 @@ def native_inference() -> Iterator[None]:
     exported model shall not. So export nothing inside the block. A function that was
     traced inside, such as that of ``fit`` for validation, keeps the kernel after it;
     what is saved or exported later does not have it. Nothing changes where the kernel
-    is not built, or for other backends.
+    is not built, for other backends, or inside a ``MirroredStrategy``, which traces
+    each device in a thread of its own.
 
     >>> import numpy as np
     >>> import keras
@@ -107,7 +108,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
             prepared = layer.cell.prepare(sequence.masks if training else Masks())
             recurrence = functools.partial(tensorflow_native.run, prepared.levels)
             return _on_cpu(layer, recurrence, sequences, states, mask)
-        in_loop = training and _loop_obstacle(layer) is None
+        in_loop = training and loop_obstacle(layer) is None
         kernel = TENSORFLOW_CPU if in_loop else KERAS
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_in_tensorflow_loop, layer)
@@ -163,7 +164,7 @@ def choose(layer, device, training, masked=False, from_zero=True):
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     if obstacle := _graph_obstacle(layer):
         return KERAS, obstacle
-    of_native, of_loop = native_obstacle(layer), _loop_obstacle(layer)
+    of_native, of_loop = native_obstacle(layer), loop_obstacle(layer)
     if of_native is None:
         return NATIVE, ""
     if of_loop is None and training:
@@ -206,7 +207,7 @@ def _graph_obstacle(layer):
     return None
 
 
-def _loop_obstacle(layer):
+def loop_obstacle(layer):
     """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
     cell = layer.cell
     if not cell.is_equations_alone():

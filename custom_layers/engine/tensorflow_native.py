@@ -70,7 +70,8 @@ def threads():
     return min(cores, max(intra, inter)) if intra and inter else cores
 
 
-_loaded: list = []  # the operators, once they are: TensorFlow cannot load others
+# The operators and the library's path, once there are: TensorFlow cannot load others.
+_loaded: list = []
 _loading = threading.Lock()
 
 
@@ -79,7 +80,7 @@ def load_error(path):
     try:
         with _loading:
             if not _loaded:
-                _loaded.append(tf.load_op_library(str(path)))
+                _loaded[:] = tf.load_op_library(str(path)), path
     except (tf.errors.OpError, OSError) as error:
         text = str(getattr(error, "message", error)).splitlines()[0]
         return f"its library does not load: {text}"
@@ -95,6 +96,11 @@ def path_name():
     """Return the name of the path that runs, in a process without an obstacle."""
     names = {number: name for name, (number, *_) in library.PATHS.items()}
     return names[_choice() or max(filter(_has, names))]
+
+
+def library_name():
+    """Return digits of two hashes that the library has: what it is of, its compiler."""
+    return f"{_loaded[1].parent.name[:4]}-{_loaded[1].stem[:4]}"
 
 
 @functools.cache

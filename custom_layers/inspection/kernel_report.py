@@ -7,6 +7,7 @@ from custom_layers.engine.dispatch import (
     NATIVE,
     TENSORFLOW_CPU,
     choose,
+    loop_obstacle,
     native_obstacle,
 )
 
@@ -20,7 +21,8 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
     fully masked row, and on JAX and torch there must be none; an unrolled
     `ClockworkRNN` skips idle modules only without a mask, and from zero states. Where
     XLA compiles, or a mask has features, a loop stands in for the native kernel: in
-    training TensorFlow's, else, and for a `DepthGatedLSTM`, Keras's.
+    training TensorFlow's, else, and for a `DepthGatedLSTM`, Keras's. Of XLA and eager
+    calls the report knows what ``model.compile`` was told.
 
     Args:
         model: A Keras model or layer. Nested models, wrappers such as
@@ -46,16 +48,27 @@ def kernel_report(model: keras.layers.Layer) -> dict[str, dict[str, str]]:
         while name in report:  # models inside the model may repeat a name
             name, count = f"{layer.name} ({count + 1})", count + 1
         report[name] = {
-            "cpu": _on_cpu(layer),
+            "cpu": _on_cpu(layer, model),
             "gpu": _in_words(*choose(layer, "gpu", training=True)),
-            "native": _native(layer),
+            "native": _native(layer, model),
         }
     return report
 
 
-def _on_cpu(layer):
+def _choose_on_cpu(layer, model, training):
+    """Return the kernel of a layer in a model on a CPU, and why no better one."""
+    kernel, reason = choose(layer, "cpu", training=training)
+    if kernel in (NATIVE, TENSORFLOW_CPU) and getattr(model, "run_eagerly", False):
+        return KERAS, "the model runs eagerly"
+    if kernel == NATIVE and getattr(model, "jit_compile", False):
+        in_loop = training and loop_obstacle(layer) is None
+        return TENSORFLOW_CPU if in_loop else KERAS, "XLA compiles the model"
+    return kernel, reason
+
+
+def _on_cpu(layer, model):
     """Return which kernels a layer uses on a CPU."""
-    training, inference = (choose(layer, "cpu", training=it) for it in (True, False))
+    training, inference = (_choose_on_cpu(layer, model, it) for it in (True, False))
     path = _path(training[0])
     if training[0] == inference[0]:
         return _in_words(*training) + path
@@ -63,23 +76,25 @@ def _on_cpu(layer):
 
 
 def _path(kernel):
-    """Return which code of the native kernel runs here, in parentheses."""
+    """Return which code of which library the native kernel runs, in parentheses."""
     if kernel != NATIVE:
         return ""
     from custom_layers.engine import tensorflow_native  # it imports TensorFlow
 
-    return f" ({tensorflow_native.path_name()})"
+    path, library = tensorflow_native.path_name(), tensorflow_native.library_name()
+    return f" ({path}, library {library})"
 
 
-def _native(layer):
-    """Return whether the native kernel trains a layer, or why not."""
+def _native(layer, model):
+    """Return whether the native kernel trains a layer in a model, or why not."""
     if not hasattr(layer, "cell_class"):
         return "not used: it is for layers of custom_layers"
-    kernel, _ = choose(layer, "cpu", training=True)
+    kernel, reason = _choose_on_cpu(layer, model, training=True)
     if kernel == NATIVE:
         return "used in training on a CPU"
-    is_loop = kernel in (KERAS, TENSORFLOW_CPU)
-    return f"not used: {native_obstacle(layer) if is_loop else kernel}"
+    if kernel in (KERAS, TENSORFLOW_CPU):
+        reason = native_obstacle(layer) or reason
+    return f"not used: {reason or kernel}"
 
 
 def _in_words(kernel, reason):

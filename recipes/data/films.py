@@ -60,6 +60,10 @@ def group_by_film(texts):
 def hold_out(groups, count):
     """Return which examples to hold out: those of the last groups, at least ``count``.
 
+    The last groups of `group_by_film` are mostly small, since a group is numbered after
+    its first review: of the 2,534 reviews that IMDB's program holds out, 78 % are a
+    group each, of all 25,000 50 %.
+
     Args:
         groups: The number of each example's group, ``(n,)``.
         count: How many examples to hold out.

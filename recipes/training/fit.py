@@ -100,12 +100,12 @@ def fit(run, model, train, validation, saved=None, augment=None, callbacks=()):
 
 
 def predict(model, inputs):
-    """Return the probabilities that a model gives for the test inputs.
+    """Return the probabilities that a model gives for inputs.
 
     Raises:
         FloatingPointError: One is NaN: weights near the largest number overflow.
     """
     probabilities = model.predict(inputs, batch_size=500, verbose=0)
     if not np.isfinite(probabilities).all():
-        raise FloatingPointError("the model gives NaN for some test data")
+        raise FloatingPointError("the model gives NaN for some inputs")
     return probabilities

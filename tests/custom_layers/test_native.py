@@ -61,6 +61,7 @@ CASES = {
         True,
     ),
     "400 steps": (PeepholeLSTM, {"return_state": True}, (9, 400, 3, 12), False),
+    "400 steps of many units": (CoupledLSTM, ALL, (3, 400, 7, 100), True),
     "two levels": (DepthGatedLSTM, ALL, (9, 4, 3, 17), True),
     "three levels": (DepthGatedLSTM, {"depth": 3, **F_ONLY}, (11, 6, 3, 5), True),
     "levels without b": (
@@ -211,10 +212,10 @@ def test_values_and_gradients_are_those_of_keras_loop(name, path, calls):
 
 
 def test_shapes_at_random(path, rng):
-    for _ in range(4):
+    for layer_class in PeepholeLSTM, CoupledLSTM, DepthGatedLSTM:
         sizes = tuple(int(size) for size in rng.integers(1, (40, 6, 9, 70)))
-        layer, x, states, mask = made(PeepholeLSTM, ALL, sizes)
-        loop, *_ = made(PeepholeLSTM, ALL, sizes, "float64")
+        layer, x, states, mask = made(layer_class, ALL, sizes)
+        loop, *_ = made(layer_class, ALL, sizes, "float64")
         wanted = in_graph(
             loop, x.astype("float64"), [s.astype("f8") for s in states], mask
         )
@@ -481,13 +482,48 @@ def test_the_report_says_whether_it_is_used_and_why_not(
     report = kernel_report(layer)[layer.name]
     if reason is None:
         assert report["native"] == "used in training on a CPU"
-        path = tensorflow_native.path_name()
-        used = f"the native kernel in training ({path}), Keras's loop"
+        names = tensorflow_native.path_name(), tensorflow_native.library_name()
+        used = "the native kernel in training ({}, library {}), Keras's loop"
+        used = used.format(*names)
         assert report["cpu"].startswith(used)
     else:
         assert report["native"].startswith("not used: " + reason)
         assert "native" not in report["cpu"]
     assert bool(calls) == (reason is None)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "layer_class", "kernel"),
+    [
+        (
+            {"jit_compile": True},
+            "XLA compiles the model",
+            PeepholeLSTM,
+            "TensorFlow's CPU loop in training, Keras's loop at inference",
+        ),
+        (
+            {"jit_compile": True},
+            "XLA compiles the model",
+            DepthGatedLSTM,
+            "Keras's loop: XLA compiles the model",
+        ),
+        (
+            {"run_eagerly": True},
+            "the model runs eagerly",
+            CoupledLSTM,
+            "Keras's loop: the model runs eagerly",
+        ),
+    ],
+)
+def test_the_report_knows_how_the_model_is_compiled(
+    options, reason, layer_class, kernel, calls
+):
+    model = keras.Sequential([layer_class(4, name="layer")])
+    model.compile("sgd", "mse", **options)
+    model.fit(np.ones((2, 3, 5)), np.ones((2, 4)), verbose=0)
+    assert kernel_report(model)["layer"]["native"] == f"not used: {reason}"
+    assert kernel_report(model)["layer"]["cpu"] == kernel
+    assert not calls
 
 
 def test_it_can_be_turned_off_and_misspelled(calls, monkeypatch):
@@ -580,7 +616,7 @@ def test_a_path_that_the_processor_lacks_is_an_obstacle(calls, monkeypatch):
     tf.function(lambda: layer(tf.ones((2, 3, 5)), training=True))()
     assert not calls
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
-    assert "(portable)" in kernel_report(layer)[layer.name]["cpu"]
+    assert "(portable, library " in kernel_report(layer)[layer.name]["cpu"]
 
 
 @pytest.mark.parametrize("choice", ["0", "1"])
@@ -747,10 +783,11 @@ def operators(tmp_path, monkeypatch):
         name = f"Mistake{abs(hash(right))}Lstm"
         op.write_text(op.read_text().replace("CustomLayersLstm", name))
         monkeypatch.setattr(library, "SOURCES", folder)
-        monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O1", "-fPIC"))
+        monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O0", "-fPIC"))
         paths = {name: library.PATHS[name] for name in ("portable", path)}
         monkeypatch.setattr(library, "PATHS", paths)
-        built = tf.load_op_library(str(library._compile(library.compiler(), folder)))
+        path = library._compile(library.compiler(), folder)
+        built = tf.load_op_library(str(path))
         found = {name: getattr(built, name) for name in dir(built)}
         forward, backward = sorted(
             (name for name in found if name.startswith("mistake")), key=len
@@ -758,7 +795,7 @@ def operators(tmp_path, monkeypatch):
         there = types.SimpleNamespace(
             custom_layers_lstm=found[forward], custom_layers_lstm_grad=found[backward]
         )
-        monkeypatch.setattr(tensorflow_native, "_loaded", [there])
+        monkeypatch.setattr(tensorflow_native, "_loaded", [there, path])
 
     return plant
 
@@ -864,6 +901,48 @@ def test_what_keeps_it_from_building_is_one_line(variables, said, capsys, monkey
     assert err.startswith(
         "native kernel: not built, training on a CPU uses TensorFlow's"
     )
+
+
+def test_the_library_that_is_asked_for_is_used(tmp_path, monkeypatch):
+    """Of two compilers' the one that was built or asked for last."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        library, "_compile", lambda command, folder: make_file(folder / "lstm.so")
+    )
+    first, _ = library.build()
+    monkeypatch.setenv("CXX", "sh -c 'echo another' sh")
+    second, _ = library.build()
+    assert first != second and library.find() == second
+    monkeypatch.delenv("CXX")
+    assert library.build() == (first, False)
+    assert library.find() == first
+
+
+def make_file(path):
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            "/usr/bin/ld: final link failed: No space left on device\n"
+            "collect2: error: ld returned 1 exit status",
+            "/usr/bin/ld: final link failed: No space left on device",
+        ),
+        ("a.cc: In function f:\na.cc:1: error: no x\n  1 | x", "a.cc:1: error: no x"),
+        ("collect2: fatal error", "status 3"),
+        ("", "status 3"),
+    ],
+)
+def test_what_is_shown_of_what_a_compiler_says(said, line):
+    failing = [sys.executable, "-c", "import sys; sys.exit(3)"]
+    if said:
+        failing[-1] = f"import sys; sys.stderr.write({said!r}); sys.exit(3)"
+    with pytest.raises(library.BuildError) as error:
+        library.run(failing)
+    assert str(error.value) == f"{sys.executable} failed: {line}"
 
 
 def test_a_compiler_that_fails_leaves_nothing_behind(tmp_path, capsys, monkeypatch):

@@ -122,6 +122,19 @@ def test_a_weight_that_no_figure_shows(poison, tmp_path, capsys):
             checkpoint.check_bounded({"loss": 1.0, "val_loss": value}, [], 7)
 
 
+def test_a_first_network_that_diverges_ends_the_run(tmp_path, capsys, monkeypatch):
+    """In the preset best, before it has labelled anything."""
+
+    def make_loss(**options):
+        return lambda labels, probabilities: np.nan * keras.ops.mean(probabilities)
+
+    monkeypatch.setattr(keras.losses, "BinaryCrossentropy", make_loss)
+    monkeypatch.setattr(imdb, "PASSES", 1)
+    found = execute("imdb", tmp_path, "best")
+    assert_diverged(found, capsys, "loss is nan after step 1;")
+    assert not found[1].guesses.exists()
+
+
 def test_what_is_said_of_a_diverged_run(poison, tmp_path, capsys):
     """It is no unfinished run, and `predict` takes it only if it is named."""
     poison(3, np.nan)
@@ -161,7 +174,7 @@ def test_answers_that_are_nan_miss_every_target(monkeypatch, tmp_path, capsys):
         keras.Model, "predict", lambda *args, **options: np.full((4, 10), np.nan)
     )
     found = execute("mnist", tmp_path)
-    assert_diverged(found, capsys, "the model gives NaN for some test data")
+    assert_diverged(found, capsys, "the model gives NaN for some inputs")
     assert found[1].model.exists()
 
 

@@ -99,9 +99,10 @@ def build(anew: bool = False) -> tuple[pathlib.Path, bool]:
         library = cache() / _key() / f"{name}.so"
     except RuntimeError as error:
         raise BuildError(f"the cache: {error}") from None
-    if library.exists() and not anew:
-        return library, False
     try:
+        if library.exists() and not anew:
+            library.touch()  # `find` takes the newest, and this one was asked for
+            return library, False
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             built = _compile(command, pathlib.Path(folder))
@@ -159,7 +160,10 @@ def run(command):
     except OSError as error:
         raise BuildError(f"{command[0]}: {error.strerror}") from None
     if result.returncode:
-        lines = result.stderr.strip().splitlines() or [f"status {result.returncode}"]
+        lines = result.stderr.strip().splitlines()
+        # Its last line says only that the linker, which spoke before it, failed.
+        lines = [line for line in lines if not line.startswith("collect2:")]
+        lines = lines or [f"status {result.returncode}"]
         said = next((line for line in lines if "error" in line), lines[-1])
         raise BuildError(f"{command[0]} failed: {said}")
     return result.stdout
