@@ -106,6 +106,28 @@ def test_an_installed_package_runs_on_every_backend(python, backend):
 
 @packaging
 @pytest.mark.parametrize("python", ["*.whl"], indirect=True)
+@pytest.mark.parametrize(
+    ("CXX", "said"),
+    [
+        ("true", "true is no compiler: it wrote no library"),
+        ("nowhere", "CXX is 'nowhere', which is no program"),
+    ],
+)
+def test_an_installed_package_builds_the_native_kernel_or_says_why_not(
+    CXX, said, python, tmp_path
+):
+    environment = {**os.environ, "CXX": CXX, "XDG_CACHE_HOME": str(tmp_path)}
+    build = [python, "-I", "-m", "custom_layers.build_native"]
+    result = subprocess.run(
+        build, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].endswith(f": {said}"), result.stderr
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@packaging
+@pytest.mark.parametrize("python", ["*.whl"], indirect=True)
 def test_a_type_checker_finds_wrong_arguments(python, tmp_path):
     """What mypy says of right and wrong calls of the installed package."""
     program = tmp_path / "program.py"

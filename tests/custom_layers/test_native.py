@@ -79,20 +79,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """A cache in which the library is built."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        library.build()
-    return folder
-
-
 @pytest.fixture
-def native(built, monkeypatch):
+def native(native_cache, monkeypatch):
     """Turn the kernel on; on two threads where the work is worth it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(built))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(native_cache))
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE_THREADS", "2")
 
@@ -677,10 +667,14 @@ for devices in ["cpu:0"], ["cpu:0", "cpu:1"]:
 """
 
 
-def test_mirrored_devices_have_the_losses_of_one(built):
+def test_mirrored_devices_have_the_losses_of_one(native_cache):
     result = subprocess.run(
         [sys.executable, "-c", MIRRORED],
-        env={**os.environ, "CUSTOM_LAYERS_NATIVE": "1", "XDG_CACHE_HOME": str(built)},
+        env={
+            **os.environ,
+            "CUSTOM_LAYERS_NATIVE": "1",
+            "XDG_CACHE_HOME": str(native_cache),
+        },
         capture_output=True,
         text=True,
     )
@@ -858,26 +852,29 @@ def builder(capsys):
     return status, printed.out, printed.err
 
 
-def test_the_command_mends_a_damaged_library(built, tmp_path):
-    """In a process of its own, which has loaded none yet."""
-    own = library.cache().relative_to(built) / library.find().parent.name
-    (tmp_path / own).mkdir(parents=True)
-    (tmp_path / own / library.find().name).write_bytes(b"damaged")
-    result = subprocess.run(
-        [sys.executable, "-m", "custom_layers.build_native"],
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
+def test_the_command_mends_a_damaged_library(native_cache, tmp_path, monkeypatch):
+    """In a process of its own, which has loaded none yet. The compiler only copies."""
+    compiler = tmp_path / "compiler"
+    copy = f'for to; do :; done\ncase "$to" in *.so) cp "{library.find()}" "$to";; esac'
+    compiler.write_text(f"#!/bin/sh\n{copy}\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    path, _ = library.build()
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+    module = [sys.executable, "-m", "custom_layers.build_native"]
+    result = subprocess.run(module, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("native kernel: built, ")
+    assert result.stdout == f"native kernel: built, {path}\n"
+    assert path.read_bytes() == whole
 
 
-def test_the_command_builds_once(built, capsys):
+def test_the_command_builds_once(native_cache, capsys):
     status, out, err = builder(capsys)
     assert (status, err) == (0, "")
     assert out == f"native kernel: ready, {library.find()}\n"
-    assert str(built) in out
+    assert str(native_cache) in out
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ else:
     pytestmark = [pytest.mark.xdist_group("native"), pytest.mark.usefixtures("quick")]
 
 
-def test_a_run_on_the_native_kernel_is_resumed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_run_on_the_native_kernel_is_resumed(
+    native_cache, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(native_cache))
     monkeypatch.setenv("CUSTOM_LAYERS_NATIVE", "1")
-    library.build()
     flags = "--data sample --cell coupled --units 20 --steps 9 --save-every 3"
 
     def train(name):
