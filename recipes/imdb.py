@@ -1,13 +1,13 @@
 """IMDB: a recurrent network reads film reviews and tells good from bad.
 
     preset    test accuracy   minutes   command
-    modern    91.93 %         1.5       make train-imdb
+    modern    91.91 %         1.2       make train-imdb
     best      93.01 %         53        make train-imdb PRESET=best
     classic   83.19 %         2.5       make train-imdb PRESET=classic
 
-Measured on IMDB with seed 1, ``best`` in the mean of seeds 1 to 3, on 2 cores without a
-GPU: of an Intel Xeon for ``modern``, of an AMD EPYC for ``best`` and ``classic``. The
-minutes are those in training; of ``best``, those of the whole run on one of the cores.
+Measured on IMDB with seed 1, ``best`` in the mean of seeds 1 to 3, on 2 cores of an
+AMD EPYC without a GPU. The minutes are those in training; of ``best``, those of the
+whole run on one of the cores.
 ``classic`` is the article's program; ``modern``, the default, is how one would write it
 today; ``best`` also uses the unlabelled reviews; on the built-in sample, `SAMPLE`
 changes all of them. Without make: ``python -m recipes imdb --preset classic``.

@@ -1,13 +1,13 @@
 """MNIST, read row by row: 28 rows of 28 pixels are 28 steps of a recurrent network.
 
     preset    test accuracy   minutes   command
-    modern    99.48 %         4.6       make train-mnist
-    best      99.61 %         20        make train-mnist PRESET=best
+    modern    99.46 %         4.4       make train-mnist
+    best      99.59 %         20        make train-mnist PRESET=best
     classic   86.40 %         4.4       make train-mnist PRESET=classic
 
-Measured on MNIST with seed 1, on 2 cores without a GPU: of an Intel Xeon for
-``modern``, of an AMD EPYC for ``best`` and ``classic``. The minutes of ``best`` are
-its steps times those of one, 34 ms on free cores; the run took 41 on one of them.
+Measured on MNIST with seed 1, ``best`` in the mean of seeds 1 to 3, on 2 cores of an
+AMD EPYC without a GPU. The minutes are those in training; of ``best`` they are its
+steps times those of one, 34 ms on free cores: a run took 41 on one of them.
 ``classic`` is the article's program; ``modern``, the default, is how one would write it
 today; ``best`` takes longer, for a little more; on the built-in sample, `SAMPLE`
 changes all of them. Without make: ``python -m recipes mnist --preset classic``.
