@@ -571,7 +571,7 @@ def test_inference_inside_the_block_is_that_of_keras_loop(layer_class, path, cal
     with native_inference():
         inside = outputs()
         report = kernel_report(layer)[layer.name]["cpu"]
-    assert report == f"the native kernel ({path})"
+    assert report.startswith(f"the native kernel ({path}, library ")
     assert calls == [1]
     for mine, other in zip(inside, expected, strict=True):
         assert_close(mine, other)
