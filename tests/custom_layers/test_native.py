@@ -914,6 +914,12 @@ def test_the_library_that_is_asked_for_is_used(tmp_path, monkeypatch):
     assert library.build() == (first, False)
     assert library.find() == first
 
+    def refuse(path):
+        raise PermissionError
+
+    monkeypatch.setattr(type(first), "touch", refuse)
+    assert library.build() == (first, False)
+
 
 def make_file(path):
     path.write_bytes(b"")

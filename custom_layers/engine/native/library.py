@@ -4,6 +4,7 @@ A library in the cache is one file, named after the compiler, in a folder whose 
 a hash of everything else that it depends on. It appears there by a renaming, whole.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -99,10 +100,11 @@ def build(anew: bool = False) -> tuple[pathlib.Path, bool]:
         library = cache() / _key() / f"{name}.so"
     except RuntimeError as error:
         raise BuildError(f"the cache: {error}") from None
-    try:
-        if library.exists() and not anew:
+    if library.exists() and not anew:
+        with contextlib.suppress(OSError):  # it is somebody else's, and does as well
             library.touch()  # `find` takes the newest, and this one was asked for
-            return library, False
+        return library, False
+    try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             built = _compile(command, pathlib.Path(folder))
