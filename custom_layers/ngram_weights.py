@@ -104,8 +104,8 @@ class NgramWeights(keras.layers.Layer):
     def set_table(self, numbers: npt.ArrayLike, weights: npt.ArrayLike) -> None:
         """Say which weights n-grams have; it takes the place of an earlier table.
 
-        Do it before ``fit`` or ``predict`` of a model that holds the layer: they compile
-        the table in when they are first called.
+        Do it before ``fit`` or ``predict`` of a model that holds the layer: they
+        compile the table in when they are first called.
 
         Args:
             numbers: The n-grams' numbers, ``(n,)``.
