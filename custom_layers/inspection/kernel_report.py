@@ -93,8 +93,8 @@ def _native(layer, model):
     if kernel == NATIVE:
         return "used in training on a CPU"
     if kernel in (KERAS, TENSORFLOW_CPU):
-        reason = native_obstacle(layer) or reason
-    return f"not used: {reason or kernel}"
+        return f"not used: {native_obstacle(layer) or reason}"
+    return f"not used: {kernel}"
 
 
 def _in_words(kernel, reason):

@@ -16,6 +16,7 @@ import tensorflow as tf
 from cells import TIGHT, assert_close
 
 from custom_layers import (
+    ClockworkRNN,
     CoupledLSTM,
     DepthGatedLSTM,
     PeepholeLSTM,
@@ -430,6 +431,10 @@ def with_a_level_of_another_kind(units):
     return layer
 
 
+def unrolled_clockwork(units):
+    return ClockworkRNN(units, [1, 2], unroll=True)
+
+
 @pytest.mark.parametrize(
     ("layer_class", "options", "reason"),
     [
@@ -462,6 +467,7 @@ def with_a_level_of_another_kind(units):
         (MirroredLSTM, {}, "it has no equations of Mirrored"),
         (HalvedLSTM, {}, "it has no equations of Halved"),
         (keras.layers.LSTM, {}, "it is for layers of custom_layers"),
+        (unrolled_clockwork, {}, "an unrolled loop of its own"),
     ],
 )
 def test_the_report_says_whether_it_is_used_and_why_not(
@@ -917,7 +923,7 @@ def test_the_library_that_is_asked_for_is_used(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError
 
-    monkeypatch.setattr(type(first), "touch", refuse)
+    monkeypatch.setattr(os, "utime", refuse)
     assert library.build() == (first, False)
 
 
@@ -933,6 +939,10 @@ def make_file(path):
             "/usr/bin/ld: final link failed: No space left on device\n"
             "collect2: error: ld returned 1 exit status",
             "/usr/bin/ld: final link failed: No space left on device",
+        ),
+        (
+            "/usr/bin/ld: no space\nclang: error: linker command failed",
+            "/usr/bin/ld: no space",
         ),
         ("a.cc: In function f:\na.cc:1: error: no x\n  1 | x", "a.cc:1: error: no x"),
         ("collect2: fatal error", "status 3"),

@@ -100,11 +100,11 @@ def build(anew: bool = False) -> tuple[pathlib.Path, bool]:
         library = cache() / _key() / f"{name}.so"
     except RuntimeError as error:
         raise BuildError(f"the cache: {error}") from None
-    if library.exists() and not anew:
-        with contextlib.suppress(OSError):  # it is somebody else's, and does as well
-            library.touch()  # `find` takes the newest, and this one was asked for
-        return library, False
     try:
+        if library.exists() and not anew:
+            with contextlib.suppress(OSError):  # somebody else's does as well
+                os.utime(library)  # `find` takes the newest; this one was asked for
+            return library, False
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             built = _compile(command, pathlib.Path(folder))
@@ -158,14 +158,20 @@ def _compile(command, folder):
 def run(command):
     """Return what a command of the compiler's prints."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace"
+        )
     except OSError as error:
         raise BuildError(f"{command[0]}: {error.strerror}") from None
     if result.returncode:
         lines = result.stderr.strip().splitlines()
-        # Its last line says only that the linker, which spoke before it, failed.
-        lines = [line for line in lines if not line.startswith("collect2:")]
+        # The last line says only that the linker, which spoke before it, failed.
+        lines = [
+            line
+            for line in lines
+            if not line.startswith("collect2:") and "linker command failed" not in line
+        ]
         lines = lines or [f"status {result.returncode}"]
-        said = next((line for line in lines if "error" in line), lines[-1])
+        said = next((line for line in lines if "error: " in line), lines[-1])
         raise BuildError(f"{command[0]} failed: {said}")
     return result.stdout
