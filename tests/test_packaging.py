@@ -113,7 +113,7 @@ def test_an_installed_package_runs_on_every_backend(python, backend):
         ("nowhere", "CXX is 'nowhere', which is no program"),
     ],
 )
-def test_an_installed_package_builds_the_native_kernel_or_says_why_not(
+def test_an_installed_package_says_why_it_builds_no_native_kernel(
     CXX, said, python, tmp_path
 ):
     environment = {**os.environ, "CXX": CXX, "XDG_CACHE_HOME": str(tmp_path)}

@@ -108,8 +108,7 @@ def run(layer, keras_loop, sequences, states, mask, training):
             prepared = layer.cell.prepare(sequence.masks if training else Masks())
             recurrence = functools.partial(tensorflow_native.run, prepared.levels)
             return _on_cpu(layer, recurrence, sequences, states, mask)
-        in_loop = training and loop_obstacle(layer) is None
-        kernel = TENSORFLOW_CPU if in_loop else KERAS
+        kernel = loop_kernel(layer, training)
     if kernel == TENSORFLOW_CPU and in_graph:
         loop = functools.partial(_in_tensorflow_loop, layer)
     if in_graph and _is_worth_halving(layer, kernel, sequences.shape[0]):
@@ -164,7 +163,7 @@ def choose(layer, device, training, masked=False, from_zero=True):
         return KERAS, f"{TENSORFLOW_CPU} is for training"
     if obstacle := _graph_obstacle(layer):
         return KERAS, obstacle
-    of_native, of_loop = native_obstacle(layer), loop_obstacle(layer)
+    of_native, of_loop = native_obstacle(layer), _loop_obstacle(layer)
     if of_native is None:
         return NATIVE, ""
     if of_loop is None and training:
@@ -195,6 +194,12 @@ def native_obstacle(layer):
     return tensorflow_native.obstacle()
 
 
+def loop_kernel(layer, training):
+    """Return the loop that stands in for the native kernel, as where XLA compiles."""
+    in_loop = training and _loop_obstacle(layer) is None
+    return TENSORFLOW_CPU if in_loop else KERAS
+
+
 def _graph_obstacle(layer):
     """Return why a layer cannot run on a CPU without Keras's loop, or None."""
     if keras.backend.backend() != "tensorflow":
@@ -207,7 +212,7 @@ def _graph_obstacle(layer):
     return None
 
 
-def loop_obstacle(layer):
+def _loop_obstacle(layer):
     """Return why a layer cannot train in TensorFlow's CPU loop, or None."""
     cell = layer.cell
     if not cell.is_equations_alone():

@@ -7,7 +7,7 @@ from custom_layers.engine.dispatch import (
     NATIVE,
     TENSORFLOW_CPU,
     choose,
-    loop_obstacle,
+    loop_kernel,
     native_obstacle,
 )
 
@@ -61,8 +61,7 @@ def _choose_on_cpu(layer, model, training):
     if kernel in (NATIVE, TENSORFLOW_CPU) and getattr(model, "run_eagerly", False):
         return KERAS, "the model runs eagerly"
     if kernel == NATIVE and getattr(model, "jit_compile", False):
-        in_loop = training and loop_obstacle(layer) is None
-        return TENSORFLOW_CPU if in_loop else KERAS, "XLA compiles the model"
+        return loop_kernel(layer, training), "XLA compiles the model"
     return kernel, reason
 
 

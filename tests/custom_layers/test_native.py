@@ -786,8 +786,8 @@ def operators(tmp_path, monkeypatch):
         monkeypatch.setattr(library, "FLAGS", ("-std=c++17", "-O0", "-fPIC"))
         paths = {name: library.PATHS[name] for name in ("portable", path)}
         monkeypatch.setattr(library, "PATHS", paths)
-        path = library._compile(library.compiler(), folder)
-        built = tf.load_op_library(str(path))
+        file = library._compile(library.compiler(), folder)
+        built = tf.load_op_library(str(file))
         found = {name: getattr(built, name) for name in dir(built)}
         forward, backward = sorted(
             (name for name in found if name.startswith("mistake")), key=len
@@ -795,7 +795,7 @@ def operators(tmp_path, monkeypatch):
         there = types.SimpleNamespace(
             custom_layers_lstm=found[forward], custom_layers_lstm_grad=found[backward]
         )
-        monkeypatch.setattr(tensorflow_native, "_loaded", [there, path])
+        monkeypatch.setattr(tensorflow_native, "_loaded", [there, file])
 
     return plant
 

@@ -103,9 +103,7 @@ def test_four_threads_with_batches_of_different_sizes(name, way, how):
     batches = data()
     expected = [keras.ops.convert_to_numpy(model(x)) for x in batches]
     call = CALLS[how](model)
-    # Long calls overlap without many rounds.
-    is_long = how == "predict_on_batch" or (how, BACKEND) == ("eager", "jax")
-    rounds = 2 if is_long else 8
+    rounds = 2 if how == "predict_on_batch" else 8
     results = at_once([functools.partial(call, x) for x in batches], rounds)
     for of_rounds, wanted in zip(results, expected, strict=True):
         for actual in of_rounds:

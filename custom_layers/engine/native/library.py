@@ -165,12 +165,8 @@ def run(command):
         raise BuildError(f"{command[0]}: {error.strerror}") from None
     if result.returncode:
         lines = result.stderr.strip().splitlines()
-        # The last line says only that the linker, which spoke before it, failed.
-        lines = [
-            line
-            for line in lines
-            if not line.startswith("collect2:") and "linker command failed" not in line
-        ]
+        if lines and ("collect2:" in lines[-1] or "linker command" in lines[-1]):
+            del lines[-1]  # it says only that the linker, which spoke before, failed
         lines = lines or [f"status {result.returncode}"]
         said = next((line for line in lines if "error: " in line), lines[-1])
         raise BuildError(f"{command[0]} failed: {said}")

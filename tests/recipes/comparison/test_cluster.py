@@ -25,12 +25,15 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 
 def processes_of(node):
-    """Return the numbers of all processes in the session of a node."""
+    """Return all processes in the session of a node: their titles by their numbers."""
     listed = subprocess.run(
-        ["ps", "-e", "-o", "pid=,sid="], capture_output=True, text=True, check=True
+        ["ps", "-e", "-o", "pid=,sid=,args="],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
-    return [pid for pid, session in pairs if session == node.pid]
+    rows = [line.split(maxsplit=2) for line in listed.stdout.splitlines()]
+    return {int(pid): title for pid, session, title in rows if int(session) == node.pid}
 
 
 def kill(node):
@@ -71,6 +74,11 @@ def nodes(tmp_path_factory, monkeypatch):
             kill(node)
 
 
+def is_at_a_trial(node):
+    """Return whether a process of a node computes a trial: Ray titles it so."""
+    return "ray::attempt" in processes_of(node).values()
+
+
 def test_a_lost_nodes_trials_are_tried_again(nodes, tmp_path):
     environment = os.environ | {
         "RAY_ADDRESS": f"127.0.0.1:{PORT}",
@@ -84,7 +92,7 @@ def test_a_lost_nodes_trials_are_tried_again(nodes, tmp_path):
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("*/*.json")):
+    while not is_at_a_trial(nodes[1]):
         assert sweep.poll() is None and time.monotonic() < deadline, sweep.communicate()
         time.sleep(0.1)
     kill(nodes[1])
